@@ -1,0 +1,1 @@
+"""The language: JSON Schemas, YAML with source positions, diagnostics."""
