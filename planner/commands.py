@@ -1,7 +1,8 @@
 """The closed union of commands: the only thing that the two back ends, apply and script, know.
 
-Patterns (`prints`, `lacks`) are POSIX extended regular expressions of a subset that means the same to Python's `re`
-and to `grep -E`: literals (`literal` escapes a text), `[...]`, `( ... )`, `|`, `*`, `+`, `?`, `{n}`, `^`, `$`. They are matched against single lines.
+Patterns (`prints`, `lacks`, `tolerates`, `error`) are POSIX extended regular expressions of a subset that means the
+same to Python's `re` and to `grep -E`: literals (`literal` escapes a text), `[...]`, `( ... )`, `|`, `*`, `+`, `?`,
+`{n}`, `^`, `$`. They are matched against single lines.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ class Run:
 
     within: seconds to go on trying until it succeeds (0: once).
     when, unless: argv of a guard; the command is passed over unless `when` exits 0, or if `unless` exits 0.
+    tolerates: a failure during which a line on standard error matches is as good as a success (undoing what was never
+    done).
     """
 
     argv: tuple[str, ...]
     status: int = 0
     prints: str = ""
     lacks: str = ""
+    tolerates: str = ""
     within: int = 0
     when: tuple[str, ...] = ()
     unless: tuple[str, ...] = ()
@@ -86,11 +90,12 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Seal:
-    """Prove a memory image complete by walking its stream to the END record, make it durable, and write its SHA-256
-    as a line of `sha256sum -c` to `digest`, a new file."""
+    """Prove a memory image complete by walking its stream to the END record and make it durable. With `digest` also
+    write its SHA-256 to that new file, as a line that `sha256sum -c` reads and that names the image `name`."""
 
     image: str
-    digest: str
+    digest: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +137,8 @@ def to_json(command: Command) -> dict[str, Any]:
 def from_json(document: Mapping[str, Any]) -> Command:
     """Return the command that `to_json` gave; the document must be valid against the plan's schema."""
     ((name, said),) = document.items()
-    return _KINDS[name](**{key: tuple(value) if isinstance(value, list) else value for key, value in said.items()})
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
+    return _KINDS[name](**values)
 
 
 def canonical(value: Any) -> str:

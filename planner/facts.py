@@ -171,8 +171,8 @@ class Filesystem:
 class Held:
     """What a snapshot holds of one disk.
 
-    path, capacity, format, backend: the disk's own at that time. holder: where its content is - the frozen image, the image
-    with the tag, the file, "vg/lv". tag: of an internal snapshot, or the LVM tag that proves the volume ours.
+    path, capacity, format, backend: the disk's own at that time. holder: where its content is - the frozen image, the
+    image with the tag, the file, "vg/lv". tag: of an internal snapshot, or the LVM tag that proves the volume ours.
     """
 
     vdev: str
@@ -210,7 +210,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Facts:
-    """One host at one moment. `observed` is an RFC 3339 time; `current` maps a domain to the snapshot it goes on from."""
+    """One host at one moment. `observed` is an RFC 3339 time; `current` maps a domain to the snapshot it is on."""
 
     observed: str
     host: Host
@@ -298,7 +298,9 @@ class Facts:
         best = None
         for filesystem in self.filesystems:
             mount = filesystem.mount.rstrip("/")
-            if (path == mount or path.startswith(mount + "/")) and (best is None or len(mount) > len(best.mount.rstrip("/"))):
+            if (path == mount or path.startswith(mount + "/")) and (
+                best is None or len(mount) > len(best.mount.rstrip("/"))
+            ):
                 best = filesystem
         return best
 

@@ -1,4 +1,4 @@
-"""What every operation is: one thing done to a domain, its memory or one disk, with its checks and its undo beside it."""
+"""What every operation is: one thing done to a domain, its memory or a disk, its checks and its undo beside it."""
 
 from __future__ import annotations
 

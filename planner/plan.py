@@ -21,7 +21,8 @@ PHASES: tuple[Phase, ...] = ("prepare", "freeze", "thaw", "finish")
 class Step:
     """An operation lowered to commands.
 
-    undo_when: `held` needs the guest stopped still, `thaw` lets it run again, `free` does not care: so is the guest let go as soon as may be.
+    undo_when: `held` needs the guest stopped still, `thaw` lets it run again, `free` does not care: so the guest is let
+    go as soon as may be.
     undo_needs: numbers of the steps whose undo, where armed, must have worked before this one's is tried.
     commit: once this step is done, nothing is undone any more.
     """

@@ -36,7 +36,7 @@ class Diagnostic:
     severity: str = "error"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the documented shape: file, line, column (null when unknown), path, severity, summary, detail, hint."""
+        """Return the documented shape; file, line and column are null when they are not known."""
         where = self.position
         return {
             "file": where.file if where else None,

@@ -1,0 +1,114 @@
+"""What a method is: how the disks of one kind are snapshotted, brought back and cleaned up."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from planner import names
+from planner.draft import Draft
+from planner.facts import Disk, Held, Image, Record, Volume
+from planner.operations.overlay import FreezeName, RemoveImage, TakePath
+from planner.operations.store import RewriteRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One disk of the domain of a draft; `size` bytes if the spec says one."""
+
+    draft: Draft
+    disk: Disk
+    size: int | None = None
+    reason: str = ""
+
+    @property
+    def vdev(self) -> str:
+        return self.disk.vdev
+
+    @property
+    def image(self) -> Image | None:
+        return self.draft.facts.image(self.disk.path)
+
+    @property
+    def volume(self) -> Volume | None:
+        return self.draft.facts.volume(self.disk.volume) if self.disk.volume else None
+
+    @property
+    def snapshot(self) -> str:
+        return self.draft.spec.snapshot
+
+    @property
+    def node(self) -> str:
+        """The root node of the disk in its running QEMU, "" if there is none."""
+        return self.disk.nodes[0].name if self.disk.nodes and self.draft.domain.qemu else ""
+
+    @property
+    def monitor(self) -> str:
+        return self.draft.domain.qemu.monitor if self.draft.domain.qemu else ""
+
+    def refuse(self, summary: str, detail: str, hint: str = "") -> None:
+        self.draft.refuse(summary, detail, hint, "disks", self.vdev)
+
+    def warn(self, text: str) -> None:
+        self.draft.warn(f"{self.vdev}: {text}", "disks", self.vdev)
+
+    def hold(self, method: str, holder: str, tag: str = "", reason: str = "") -> Held:
+        """Return the record's entry of this disk."""
+        disk = self.disk
+        return Held(disk.vdev, method, disk.backend, disk.format, disk.path, disk.capacity, holder, tag, reason)
+
+
+class Method(ABC):
+    """One method. Each of its functions lays operations down in the draft, or refuses with the reason."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def why(self, target: Target) -> str:
+        """Say which facts chose it and which tool it uses, in a few words."""
+
+    @abstractmethod
+    def create(self, target: Target) -> Held:
+        """Lay down the snapshot of a disk and return what it will hold."""
+
+    @abstractmethod
+    def revert(self, target: Target, held: Held, present: str, keep: bool) -> Held | None:
+        """Lay down the way back; the present is set aside under the snapshot name `present`, and returned if kept."""
+
+    @abstractmethod
+    def delete(self, target: Target, held: Held, record: Record) -> None:
+        """Lay down the removal of what is held."""
+
+
+def swap(target: Target, new: str, made: Iterable[int], present: str, keep: bool, method: str) -> Held | None:
+    """Let the image `new` take over the disk's path while the present one is set aside, linked to its lasting name.
+
+    Records that name the present image by its path are rewritten. With keep=False it is removed once the domain is up
+    again, unless another snapshot needs it. `made`: handles of what made `new`.
+    """
+    draft, disk = target.draft, target.disk
+    aside = names.frozen(disk.path, present)
+    link = draft.add(FreezeName(target.vdev, disk.path, aside), "ready")
+    draft.add(TakePath(target.vdev, disk.path, aside, new), "rename", undo_when="held", guards=[link, *made])
+    needed = bool(draft.facts.children(disk.path)) or move_records(draft, disk.path, aside)
+    if keep:
+        return target.hold(method, aside)
+    if needed:
+        target.warn(f"the present image stays as {aside}: other snapshots need it")
+    else:
+        draft.add(RemoveImage(target.vdev, aside), "remove")
+        draft.destroys.append(f"{target.vdev}: what was written to {disk.path} since the snapshot")
+    return None
+
+
+def move_records(draft: Draft, path: str, now: str) -> bool:
+    """Rewrite the records that name an image by a path that it is about to lose; return whether there are any."""
+    moved = False
+    for record in draft.facts.records_of(draft.domain.name):
+        disks = tuple(replace(held, holder=now) if held.holder == path else held for held in record.disks)
+        if disks != record.disks:
+            moved = True
+            draft.add(RewriteRecord(replace(record, disks=disks), f"its image is now {now}"), "moved")
+    return moved

@@ -1,0 +1,179 @@
+"""What is done to a snapshot's folder in the store: made, filled, published last, marked, emptied."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+from planner.commands import Command, Rename, Run, Seal, Write
+from planner.facts import Record
+from planner.operation import Operation
+from planner.operations.domain import absent
+
+VERSION = 1
+
+
+def document(record: Record) -> str:
+    """Return the text of a record, as `schema/record.schema.json` describes it: JSON for people to read."""
+    said: dict[str, Any] = {"version": VERSION}
+    for item in fields(record):
+        value = getattr(record, item.name)
+        if item.name == "disks":
+            value = [{each.name: getattr(held, each.name) for each in fields(held)} for held in record.disks]
+        said[item.name] = value
+    return json.dumps(said, indent=2, ensure_ascii=False) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class MakeFolder(Operation):
+    """Make the snapshot's own folder, mode 0700: memory images hold secrets."""
+
+    parent: str
+    folder: str
+
+    def title(self) -> str:
+        return f"make the folder {self.folder}"
+
+    def subject(self) -> str:
+        return "record"
+
+    def checks(self) -> Iterator[Command]:
+        yield from absent(self.folder)
+
+    def do(self) -> Iterator[Command]:
+        yield Run(("mkdir", "-p", "-m", "0700", "--", self.parent))
+        yield Run(("mkdir", "-m", "0700", "--", self.folder))
+
+    def undo(self) -> Iterator[Command]:
+        yield Run(("rmdir", "--", self.folder), when=("test", "-d", self.folder))
+
+
+@dataclass(frozen=True, slots=True)
+class PublishMemory(Operation):
+    """Prove the memory image complete, make it durable, note its SHA-256 and give it its name."""
+
+    part: str
+    image: str
+
+    def title(self) -> str:
+        return "check that the memory image is complete, and give it its name"
+
+    def why(self) -> str:
+        return "xl save never syncs, and leaves a partial file when it fails: only the END record proves it whole"
+
+    def subject(self) -> str:
+        return "memory"
+
+    def checks(self) -> Iterator[Command]:
+        yield from absent(self.image, f"{self.image}.sha256")
+
+    def do(self) -> Iterator[Command]:
+        yield Seal(self.part, f"{self.image}.sha256", self.image)
+        yield Rename(self.part, self.image)
+
+
+@dataclass(frozen=True, slots=True)
+class PublishRecord(Operation):
+    """Write the record, the last thing of all: from then on the snapshot exists."""
+
+    record: Record
+
+    def title(self) -> str:
+        return f"write the record of {self.record.snapshot}"
+
+    def why(self) -> str:
+        return "last of all: a snapshot without its record does not exist"
+
+    def subject(self) -> str:
+        return "record"
+
+    def checks(self) -> Iterator[Command]:
+        yield from absent(f"{self.record.folder}/record.json")
+
+    def do(self) -> Iterator[Command]:
+        yield from _put(f"{self.record.folder}/record.json", document(self.record))
+
+
+@dataclass(frozen=True, slots=True)
+class RewriteRecord(Operation):
+    """Replace a record by a newer one, atomically."""
+
+    effect = "change"
+    record: Record
+    reason: str
+
+    def title(self) -> str:
+        return f"rewrite the record of {self.record.snapshot}: {self.reason}"
+
+    def subject(self) -> str:
+        return "record"
+
+    def do(self) -> Iterator[Command]:
+        yield from _put(f"{self.record.folder}/record.json", document(self.record))
+
+
+@dataclass(frozen=True, slots=True)
+class MarkCurrent(Operation):
+    """Note from which snapshot the domain goes on; the next snapshot's parent."""
+
+    effect = "change"
+    parent: str
+    snapshot: str
+
+    def title(self) -> str:
+        return f"note that the domain goes on from {self.snapshot or 'no snapshot'}"
+
+    def subject(self) -> str:
+        return "record"
+
+    def do(self) -> Iterator[Command]:
+        yield from _put(f"{self.parent}/current", f"{self.snapshot}\n")
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyMemory(Operation):
+    """Prove, while the domain still runs, that a memory image is the one that was written."""
+
+    effect = "check"
+    image: str
+
+    def title(self) -> str:
+        return "confirm that the snapshot's memory image is complete and unaltered"
+
+    def subject(self) -> str:
+        return "memory"
+
+    def checks(self) -> Iterator[Command]:
+        yield Run(("sha256sum", "--check", "--status", "--strict", "--", f"{self.image}.sha256"))
+        yield Seal(self.image)
+
+    def do(self) -> Iterator[Command]:
+        yield from ()
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveSnapshotFiles(Operation):
+    """Remove the memory image, then the record, then the folder: in this order a cut leaves a record that says so."""
+
+    effect = "destroy"
+    record: Record
+
+    def title(self) -> str:
+        return f"remove the memory image and the record of {self.record.snapshot}"
+
+    def subject(self) -> str:
+        return "record"
+
+    def do(self) -> Iterator[Command]:
+        if self.record.memory:
+            yield Run(("rm", "-f", "--", self.record.memory, f"{self.record.memory}.sha256"))
+        yield Run(("rm", "-f", "--", f"{self.record.folder}/record.json"))
+        yield Run(("rmdir", "--", self.record.folder))
+
+
+def _put(path: str, text: str) -> Iterator[Command]:
+    yield Run(("rm", "-f", "--", f"{path}.part"))  # ours, of an attempt that was cut off
+    yield Write(f"{path}.part", text)
+    yield Rename(f"{path}.part", path)

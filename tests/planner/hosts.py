@@ -1,0 +1,86 @@
+"""A small host to plan on: a PVH domain with one disk of each kind, built by hand so that a test can bend any fact."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from planner.facts import (
+    Disk,
+    Domain,
+    Facts,
+    Filesystem,
+    Host,
+    Image,
+    Node,
+    Process,
+    Qemu,
+    Volume,
+    VolumeGroup,
+)
+from schema.spec import Spec
+
+GIB = 2**30
+UUID = "bbe9b839-51d1-4ac0-8ea2-25778e7005b1"
+
+
+def qcow2(vdev: str = "xvda", path: str = "/srv/vm/web01.qcow2", **other: Any) -> Disk:
+    nodes = (Node(f"{vdev}-qcow2", path, path),)
+    return replace(Disk(vdev, "qdisk", "qcow2", path, path, 10 * GIB, nodes=nodes), **other)
+
+
+def raw(vdev: str = "xvdb", path: str = "/srv/vm/web01-data.raw", **other: Any) -> Disk:
+    return replace(Disk(vdev, "phy", "raw", path, path, 4 * GIB), **other)
+
+
+def raw_on_qemu(vdev: str = "xvde", path: str = "/srv/vm/web01-log.raw", **other: Any) -> Disk:
+    nodes = (Node(f"{vdev}-raw", path, path),)
+    return replace(Disk(vdev, "qdisk", "raw", path, path, 2 * GIB, nodes=nodes), **other)
+
+
+def volume(vdev: str, name: str, size: int = 4 * GIB, **other: Any) -> Disk:
+    path = f"/dev/vg0/{name}"
+    return replace(Disk(vdev, "phy", "raw", path, path, size, volume=f"vg0/{name}"), **other)
+
+
+def domain(*disks: Disk, **other: Any) -> Domain:
+    monitor = "/var/run/xen/qmp-libxenstat-7"
+    qemu = Qemu(Process(1452, 88001, "/usr/libexec/xen-qemu-system-i386"), "7.2.22", monitor)
+    watcher = Process(1400, 87000, "/usr/lib/xen-4.17/bin/xl")
+    there = Domain("web01", UUID, "pvh", "running", GIB, disks or all_kinds(), 7, xl_monitor=watcher, qemu=qemu)
+    return replace(there, **other)
+
+
+def all_kinds() -> tuple[Disk, ...]:
+    return (qcow2(), raw(), volume("xvdc", "db"), volume("xvdd", "cache"), raw_on_qemu())
+
+
+def facts(*domains: Domain, **other: Any) -> Facts:
+    domains = domains or (domain(),)
+    images = []
+    for each in domains:
+        for index, disk in enumerate(each.disks):
+            if not disk.volume and disk.path:
+                images.append(Image(disk.path, disk.format, disk.capacity, disk.capacity // 2, f"1:{len(images) + index}"))
+    there = Facts(
+        observed="2026-11-23T07:34:00Z",
+        host=Host("dom0", "4.17.7", ("pv", "hvm", "hap"), 32 * GIB, 16 * GIB, "7.2.22", "2.03.16"),
+        domains=domains,
+        images=tuple(images),
+        volumes=(
+            Volume("vg0", "db", "4nFT6i", 4 * GIB, "linear"),
+            Volume("vg0", "cache", "LXkOWO", 4 * GIB, "thin", "pool", data_percent=10.0),
+            Volume("vg0", "pool", "EXTEgl", 20 * GIB, "thin-pool", data_percent=10.0, metadata_percent=5.0),
+        ),
+        volume_groups=(VolumeGroup("vg0", 100 * GIB, 60 * GIB, 4 * 2**20),),
+        filesystems=(
+            Filesystem("/", "ext4", 50 * GIB, 40 * GIB),
+            Filesystem("/srv", "xfs", 500 * GIB, 300 * GIB, reflink=True),
+        ),
+        current={},
+    )
+    return replace(there, **other)
+
+
+def spec(snapshot: str = "before-upgrade", **other: Any) -> Spec:
+    return replace(Spec("web01", snapshot), **other)
