@@ -1,0 +1,1 @@
+"""The door: command line, rendering for people, the public Python API."""
