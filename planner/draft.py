@@ -31,7 +31,6 @@ class _Entry:
     operation: Operation
     place: str
     undo_when: UndoWhen
-    guards: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +70,7 @@ class Draft:
     commit_place: str = ""
     note: str = ""
     entries: list[_Entry] = field(default_factory=list)
+    needs: dict[int, list[int]] = field(default_factory=dict)
     actions: list[tuple[Action, tuple[int, ...]]] = field(default_factory=list)
     rows: list[DiskRow] = field(default_factory=list)
     space: list[Space] = field(default_factory=list)
@@ -86,8 +86,14 @@ class Draft:
         """Lay an operation down and return its handle; `guards` are the handles of earlier operations whose undo must
         wait for, and is skipped if it fails, this one's."""
         handle = len(self.entries)
-        self.entries.append(_Entry(handle, operation, place, undo_when, tuple(guards)))
+        self.entries.append(_Entry(handle, operation, place, undo_when))
+        for earlier in guards:
+            self.needs.setdefault(earlier, []).append(handle)
         return handle
+
+    def held(self) -> list[int]:
+        """Return the handles of what was laid down so far whose undo needs the guest stopped."""
+        return [entry.handle for entry in self.entries if entry.undo_when == "held"]
 
     def transact(self, action: Action, guards: Iterable[int] = ()) -> None:
         """Add an action to the domain's one QMP transaction."""
@@ -176,7 +182,9 @@ class Draft:
         if rehearsed:
             self.add(Rehearse(qemu.monitor, rehearsed), "rehearse")
         guards = [handle for _, each in self.actions for handle in each]
-        self.add(Transaction(qemu.monitor, actions), "transaction", undo_when="held", guards=guards)
+        handle = self.add(Transaction(qemu.monitor, actions), "transaction", undo_when="held", guards=guards)
+        # The undo commits into images that QEMU opens by their paths: those must be theirs again by then.
+        self.needs.setdefault(handle, []).extend(entry.handle for entry in self.entries if entry.place == "rename")
         self.stop(5 * len(actions), 50 * len(actions), "")
 
     def _steps(self) -> Iterable[Step]:
@@ -185,13 +193,9 @@ class Draft:
         hoisted = tuple(dict.fromkeys(repr(c) for e in frozen for c in e.operation.checks()))
         if hoisted:
             commands = {repr(c): c for e in frozen for c in e.operation.checks()}
-            clear = _Entry(len(entries), _Clear(tuple(commands[key] for key in hoisted)), "clear", "free", ())
+            clear = _Entry(len(entries), _Clear(tuple(commands[key] for key in hoisted)), "clear", "free")
             entries = sorted([*entries, clear], key=lambda entry: (_RANK[entry.place], entry.handle))
         number = {entry.handle: index for index, entry in enumerate(entries, 1)}
-        needs: dict[int, list[int]] = {}
-        for entry in entries:
-            for handle in entry.guards:
-                needs.setdefault(handle, []).append(number[entry.handle])
         committing = [number[e.handle] for e in entries if _RANK[e.place] <= _RANK.get(self.commit_place, -1)]
         for entry in entries:
             operation, index = entry.operation, number[entry.handle]
@@ -208,7 +212,7 @@ class Draft:
                 after=tuple(operation.after()),
                 undo=tuple(operation.undo()),
                 undo_when=entry.undo_when,
-                undo_needs=tuple(sorted(needs.get(entry.handle, ()))),
+                undo_needs=tuple(sorted({number[handle] for handle in self.needs.get(entry.handle, ())})),
                 commit=bool(committing) and index == max(committing),
             )
 

@@ -42,9 +42,12 @@ def revert(draft: Draft, *, discard: bool, allow_drift: bool) -> None:
         draft.add(VerifyMemory(target.memory), "confirm")
     _drift(draft, target, allow_drift)
     holds = _disks(draft, target, present, keep)
-    _stop(draft, alive, f"{image}.part", image, made)
+    disks = draft.held()
+    stop = _stop(draft, alive, f"{image}.part", image, made)
+    # The old memory may only come back to the old disks, and the disks only while no domain has them.
+    draft.needs.setdefault(stop, []).extend(disks)
     if target.memory:
-        draft.add(Restore(domain.name, domain.uuid, target.memory), "go", undo_when="held")
+        draft.add(Restore(domain.name, domain.uuid, target.memory), "go", undo_when="held", guards=[*disks, stop])
     if keep:
         if alive:
             refuse_features(draft)
@@ -77,24 +80,25 @@ def present_name(draft: Draft) -> str:
 def _confirm(draft: Draft) -> None:
     domain = draft.domain
     if domain.domid is None:
-        draft.add(ConfirmOff(domain.name, domain.uuid), "confirm")
-    elif domain.state == "running":
+        return
+    if domain.state == "running":
         draft.add(Confirm(domain.name, domain.domid, domain.uuid), "confirm")
     else:
         draft.add(Confirm(domain.name, domain.domid, domain.uuid, _STATES.get(domain.state, "[^ ]+")), "confirm")
 
 
-def _stop(draft: Draft, alive: bool, part: str, image: str, made: list[int]) -> None:
+def _stop(draft: Draft, alive: bool, part: str, image: str, made: list[int]) -> int:
     domain = draft.domain
     if domain.domid is None:
-        return
+        return draft.add(ConfirmOff(domain.name, domain.uuid), "stop")
     qemu = domain.qemu.process if domain.qemu else None
     if alive:
         operation = SavePresent(domain.name, domain.domid, domain.uuid, part, image, qemu)
-        draft.add(operation, "stop", undo_when="thaw", guards=made)
-        return
-    draft.add(Destroy(domain.name, domain.domid, domain.uuid, qemu), "stop")
+        return draft.add(operation, "stop", undo_when="thaw", guards=made)
     draft.destroys.append(f"memory: what {domain.name} holds in it now ({domain.state.replace('-', ' ')})")
+    if domain.state in ("running", "paused"):
+        draft.warn(f"nothing brings that memory back: if the revert fails later, {domain.name} stays off")
+    return draft.add(Destroy(domain.name, domain.domid, domain.uuid, qemu), "stop")
 
 
 def _drift(draft: Draft, target: Record, allowed: bool) -> None:
