@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from planner import create
+from planner.draft import Draft
 from planner.facts import (
     Disk,
     Domain,
@@ -84,3 +86,55 @@ def facts(*domains: Domain, **other: Any) -> Facts:
 
 def spec(snapshot: str = "before-upgrade", **other: Any) -> Spec:
     return replace(Spec("web01", snapshot), **other)
+
+
+def taken(spec: Spec, there: Facts) -> Facts:
+    """Return the facts after the snapshot that `spec` declares was taken: what a host would show then."""
+    plan_draft = Draft("create", spec, there, there.domains[0], f"{spec.store}/web01/{spec.snapshot}")
+    holds = create.disks(plan_draft)
+    made = create.record(plan_draft, spec.snapshot, holds, f"{plan_draft.folder}/memory")
+    images = {image.path: image for image in there.images}
+    volumes = list(there.volumes)
+    disks = {disk.vdev: disk for disk in there.domains[0].disks}
+    for held in holds:
+        disk = disks[held.vdev]
+        image = images.get(disk.path)
+        match held.method:
+            case "internal" if image:
+                images[image.path] = replace(image, snapshots=(*image.snapshots, held.tag))
+            case "external" | "vhd" if image:
+                frozen = replace(image, path=held.holder)
+                images[held.holder] = frozen
+                images[image.path] = replace(image, backing=held.holder, inode=f"9:{len(images)}", snapshots=())
+                old = [replace(node, path=held.holder) if node is disk.nodes[0] else node for node in disk.nodes]
+                new = Node(f"ds-{spec.snapshot}-{held.vdev}", f"{disk.path}.{spec.snapshot}~new", disk.path)
+                disks[held.vdev] = replace(disk, nodes=(new, *old) if old else ())
+            case "reflink" | "copy" if image:
+                images[held.holder] = replace(image, path=held.holder, inode=f"9:{len(images)}")
+            case "lvm":
+                origin = there.volume(disk.volume)
+                vg, _, name = held.holder.partition("/")
+                assert origin
+                thin = origin.kind == "thin"
+                kind = "thin" if thin else "thick-snapshot"
+                size = origin.size if thin else 4116 * 2**20
+                volumes.append(
+                    Volume(vg, name, f"u{len(volumes)}", size, kind, origin.pool, origin.name, 0.0, tags=(held.tag,))  # type: ignore[arg-type]
+                )
+    domain_now = replace(there.domains[0], disks=tuple(disks[disk.vdev] for disk in there.domains[0].disks))
+    return replace(
+        there,
+        domains=(domain_now, *there.domains[1:]),
+        images=tuple(images.values()),
+        volumes=tuple(volumes),
+        records=(*there.records, made),
+        current={"web01": spec.snapshot},
+    )
+
+
+def off(there: Facts) -> Facts:
+    """Return the facts after the domain was shut down."""
+    domain_now = there.domains[0]
+    disks = tuple(replace(disk, nodes=()) for disk in domain_now.disks)
+    gone = replace(domain_now, state="off", domid=None, qemu=None, xl_monitor=None, disks=disks)
+    return replace(there, domains=(gone, *there.domains[1:]))
