@@ -1,0 +1,154 @@
+"""What a plan amounts to, in words and numbers: every view of a plan takes them from here, so no two can disagree."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from domsnap.terminal import safe
+from domsnap.units import duration
+from planner.commands import AwaitJob, Capture, Command, Qmp, Release, Rename, Run, Seal, Write
+from planner.operation import Effect
+from planner.plan import Plan, Step
+
+GuestState = Literal["runs", "still", "off"]
+
+# The symbols suffice without colour.
+SYMBOLS: dict[Effect, str] = {"check": "<", "create": "+", "change": "~", "destroy": "-", "stop": "!", "go": ">"}
+_TITLES = {
+    "create": "take snapshot {snapshot} of {domains}",
+    "revert": "revert {domains} to snapshot {snapshot}",
+    "delete": "delete snapshot {snapshot} of {domains}",
+}
+# Programs that say by their first argument what they do.
+_WITH_VERB = ("xl", "qemu-img", "tap-ctl", "vhd-util")
+# What of a command's words is shown where there is little room.
+_SHORT = {"blockdev-snapshot-delete-internal-sync": "delete snapshot"}
+_LOOKS = ("test", "lvs", "cat", "readlink", "sha256sum", "xl list", "xl domid")
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A step, and what the guest of its domain does when it begins and when it is done."""
+
+    step: Step
+    before: GuestState
+    after: GuestState
+
+    @property
+    def stands(self) -> bool:
+        """Whether the guest stands still during the step, or from within it on, or until within it."""
+        return "still" in (self.before, self.after)
+
+    @property
+    def stops(self) -> bool:
+        return self.step.effect == "stop" and self.before == "runs"
+
+    @property
+    def goes(self) -> bool:
+        return self.step.effect == "go" and self.before != "runs"
+
+
+def course(plan: Plan) -> Iterator[Moment]:
+    """Yield every step with what its guest does, in order."""
+    states: dict[str, GuestState] = {}
+    for domain in plan.domains:
+        states[domain.name] = {"running": "runs", "off": "off"}.get(domain.state, "still")  # type: ignore[assignment]
+    for step in plan.steps:
+        before = states.get(step.domain, "off")
+        after: GuestState = {"stop": "still", "go": "runs"}.get(step.effect, before)  # type: ignore[assignment]
+        states[step.domain] = after
+        yield Moment(step, before, after)
+
+
+def title(plan: Plan) -> str:
+    """Return what the plan does, as an imperative."""
+    names = " and ".join(each.name for each in plan.domains)
+    return safe(_TITLES[plan.verb].format(snapshot=plan.snapshot, domains=names))
+
+
+def tally(plan: Plan) -> dict[str, int]:
+    """Return how many steps create, change and destroy something."""
+    counts = Counter(step.effect for step in plan.steps)
+    return {"create": counts["create"], "change": counts["change"], "destroy": counts["destroy"]}
+
+
+def pause(plan: Plan) -> str:
+    """Return whether, how often and for how long guests stand still, in short: "guest stops once, 8.3 to 14 s"."""
+    moments = list(course(plan))
+    last = {moment.step.domain: moment.after for moment in moments}
+    times = sum(moment.stops for moment in moments)
+    if times:
+        often = {1: "once", 2: "twice"}.get(times, f"{times} times")
+        stays = "" if all(state == "runs" for state in last.values()) else " and does not run again"
+        who = "guest stops" if len(plan.domains) == 1 else "guests stop"
+        return f"{who} {often}{stays}{f', {long}' if (long := how_long(plan)) else ''}"
+    if any(moment.goes for moment in moments):
+        return "guest starts"
+    if all(domain.state == "running" for domain in plan.domains):
+        return "guest runs on throughout"
+    return "guest stays off" if all(domain.state == "off" for domain in plan.domains) else "guest is left as it is"
+
+
+def how_long(plan: Plan, domain: str = "") -> str:
+    """Return the guess of how long the guest of a domain, or the one that stops longest, stands still; "" for none."""
+    stops = [stop for stop in plan.stops if domain in ("", stop.domain)]
+    return duration(max(stop.low for stop in stops), max(stop.high for stop in stops)) if stops else ""
+
+
+def undone(plan: Plan) -> str:
+    """Return up to where a failure undoes everything, as a sentence."""
+    last = plan.commit or (plan.steps[-1].number if plan.steps else 0)
+    firm = next((step for step in plan.steps if step.number <= last and not step.undo and _alters(step)), None)
+    if not any(step.undo and step.number <= last for step in plan.steps):
+        return "No step is undone when one fails; correct what was wrong and run it again."
+    if firm is not None:
+        return f"A failure before step {firm.number} undoes everything; step {firm.number} itself cannot be undone."
+    if last == plan.steps[-1].number:
+        return "A failure in any step undoes everything."
+    return f"A failure in steps 1 to {last} undoes everything. A later one undoes nothing, and says what is left to do."
+
+
+def _alters(step: Step) -> bool:
+    return step.effect not in ("check", "go")
+
+
+def undo_words(plan: Plan, step: Step) -> tuple[str, ...]:
+    """Return the programs and requests that undo a step, in short, without those that only look; () where nothing is
+    undone: the step has no undo, or stands behind the commit point."""
+    if plan.commit and step.number > plan.commit:
+        return ()
+    words = dict.fromkeys(word for command in step.undo if (word := _word(command)) not in _LOOKS and word)
+    if "rename back" in words:  # the links around a rename only serve it
+        return tuple(word for word in words if word not in ("ln", "rm"))
+    return tuple(words)
+
+
+def _word(command: Command) -> str:
+    match command:
+        case Run(argv):
+            words = argv[:3] if argv[0] == "kill" else argv[:2] if argv[0] in _WITH_VERB else argv[:1]
+            return safe(" ".join(words))
+        case Qmp(execute=execute):
+            return "" if execute.startswith("query-") else safe(_SHORT.get(execute, execute))
+        case Rename():
+            return "rename back"
+        case Release():
+            return "let the guest go"
+        case AwaitJob() | Capture() | Seal() | Write():
+            return ""
+
+
+def apply_words(plan: Plan) -> tuple[str, ...]:
+    """Return the words that apply the plan from its spec; () if the spec came from no file, or no host was observed."""
+    file = source_file(plan)
+    if plan.offline or not file or file == "-":
+        return ()
+    return ("domsnap", "apply", *(() if plan.verb == "create" else (f"--{plan.verb}",)), file)
+
+
+def source_file(plan: Plan) -> str:
+    """Return the path of the spec: `source` without its line and column."""
+    return plan.source.rsplit(":", 2)[0] if plan.source.count(":") >= 2 else plan.source
