@@ -149,3 +149,15 @@ def canonical(value: Any) -> str:
 def literal(text: str) -> str:
     """Return a pattern that matches `text` itself, to Python's `re` and to `grep -E` alike."""
     return "".join("\\" + character if character in "\\.[()*+?{|^$" else character for character in text)
+
+
+def at_least(number: int) -> str:
+    """Return a pattern for decimal numbers, without leading zeros, of at least `number` (1 or more)."""
+    digits = str(max(number, 1))
+    longer = f"[1-9][0-9]{{{len(digits)}}}[0-9]*"
+    greater = (
+        f"{digits[:at]}[{int(digit) + 1}-9]" + (f"[0-9]{{{rest}}}" if (rest := len(digits) - at - 1) else "")
+        for at, digit in enumerate(digits)
+        if digit != "9"
+    )
+    return f"({longer}|{'|'.join((*greater, digits))})"

@@ -7,7 +7,7 @@ from planner.estimate import estimate_memory
 from planner.facts import Disk, Held, Record
 from planner.methods import METHODS, suitable
 from planner.methods.method import Target
-from planner.operations.domain import CaptureLive, Confirm, FreeMonitor, HoldMonitor, ReleaseGuest, SaveMemory, Unpause
+from planner.operations.domain import CaptureLive, FreeMonitor, HoldMonitor, ReleaseGuest, SaveMemory, Unpause
 from planner.operations.store import MakeFolder, MarkCurrent, PublishMemory, PublishRecord
 from planner.plan import DiskRow
 from planner.refusals import refuse_features, refuse_live, refuse_state
@@ -26,7 +26,7 @@ def create(draft: Draft) -> None:
     image = spec.memory.file or f"{draft.folder}/memory"
     part = f"{image}.part"
 
-    draft.add(Confirm(name, domid, uuid), "confirm")
+    draft.confirm()
     folder = draft.add(MakeFolder(f"{spec.store}/{name}", draft.folder), "folder")
     holds = disks(draft)
     if domain.xl_monitor and draft.facts.host.xen_version < (4, 20):
@@ -111,6 +111,13 @@ def _disk(draft: Draft, disk: Disk, said: language.Disk | None) -> Held | None:
             f"leave it out of the snapshot: {disk.vdev}: {{method: exclude, reason: ...}}",
         )
         return None
+    shared = [f"{who.name} ({other.vdev})" for who, other in draft.facts.users(disk.path) if other is not disk]
+    if shared and method != "exclude" and disk.path:
+        target.refuse(
+            "a disk is shared",
+            f"{disk.path} is also the disk of {', '.join(shared)}: no snapshot can hold it at one instant",
+            f"leave it out of the snapshot: {disk.vdev}: {{method: exclude, reason: ...}}",
+        )
     held = METHODS[method].create(target)
     why = METHODS[method].why(target)
     draft.rows.append(

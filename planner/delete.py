@@ -8,7 +8,6 @@ from planner.draft import Draft
 from planner.facts import Disk
 from planner.methods import METHODS
 from planner.methods.method import Target
-from planner.operations.domain import Confirm, ConfirmOff
 from planner.operations.store import MarkCurrent, RemoveSnapshotFiles, RewriteRecord
 from planner.plan import DiskRow
 from planner.refusals import refuse_state
@@ -24,12 +23,7 @@ def delete(draft: Draft) -> None:
         refuse_missing(draft, None)
         return
     draft.commit_place = "mark"
-    if domain.domid is None:
-        draft.add(ConfirmOff(domain.name, domain.uuid), "confirm")
-    elif domain.state == "running":
-        draft.add(Confirm(domain.name, domain.domid, domain.uuid), "confirm")
-    else:
-        draft.add(Confirm(domain.name, domain.domid, domain.uuid, "[^ ]+"), "confirm")
+    draft.confirm("[^ ]+")
     if record.state == "complete":
         draft.add(RewriteRecord(replace(record, state="deleting"), "it is being deleted"), "mark")
     now = {disk.vdev: disk for disk in domain.disks}

@@ -9,6 +9,7 @@ from planner.assume import assumptions
 from planner.commands import Command
 from planner.facts import Domain, Facts
 from planner.operation import Operation
+from planner.operations.domain import RUNS, Confirm, ConfirmSpace
 from planner.operations.transaction import Action, Rehearse, Transaction
 from planner.plan import DiskRow, Notice, Phase, Plan, Space, Step, Stop, Subject, UndoWhen, Verb
 from schema.diagnostic import Diagnostic, Refused
@@ -91,6 +92,15 @@ class Draft:
             self.needs.setdefault(earlier, []).append(handle)
         return handle
 
+    def confirm(self, state: str = RUNS) -> None:
+        """Lay down the proof that the domain, in the given state of `xl list`, and its disks are those of the facts."""
+        domain, facts = self.domain, self.facts
+        images = [
+            (disk.path, image.inode) for disk in domain.disks if (image := facts.image(disk.path)) and image.inode
+        ]
+        volumes = [(disk.volume, v.uuid) for disk in domain.disks if (v := facts.volume(disk.volume)) and v.uuid]
+        self.add(Confirm(domain.name, domain.domid, domain.uuid, state, tuple(images), tuple(volumes)), "confirm")
+
     def held(self) -> list[int]:
         """Return the handles of what was laid down so far whose undo needs the guest stopped."""
         return [entry.handle for entry in self.entries if entry.undo_when == "held"]
@@ -138,6 +148,7 @@ class Draft:
         self._check_space()
         if self.refusals:
             raise Refused(sorted(self.refusals, key=_in_file_order))
+        self._confirm_space()
         self._lay_transaction()
         return Plan(
             verb=self.verb,
@@ -172,6 +183,13 @@ class Draft:
                     else "make room, or put the snapshot somewhere else (`store`, `memory.file`)"
                 )
                 self.refuse(summary, detail, hint)
+
+    def _confirm_space(self) -> None:
+        for row in self.space:
+            # The memory of a domain that runs is free again by the time the other one is restored.
+            returned = self.domain.memory if row.kind == "memory" and self.domain.domid is not None else 0
+            if row.free >= 0 and row.needs > returned and self.entries:
+                self.add(ConfirmSpace(row.place, row.kind, row.needs - returned), "confirm")
 
     def _lay_transaction(self) -> None:
         qemu = self.domain.qemu

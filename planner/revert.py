@@ -8,7 +8,7 @@ from planner.estimate import image_size
 from planner.facts import Disk, Held, Record
 from planner.methods import METHODS
 from planner.methods.method import Target
-from planner.operations.domain import HELD, Confirm, ConfirmOff, Destroy, Restore, SavePresent
+from planner.operations.domain import HELD, RUNS, Confirm, Destroy, Restore, SavePresent
 from planner.operations.store import MakeFolder, MarkCurrent, PublishMemory, PublishRecord, VerifyMemory
 from planner.plan import DiskRow, Space
 from planner.refusals import refuse_features, refuse_state
@@ -36,7 +36,7 @@ def revert(draft: Draft, *, discard: bool, allow_drift: bool) -> None:
     folder = f"{spec.store}/{domain.name}/{present}"
     image = f"{folder}/memory"
 
-    _confirm(draft)
+    draft.confirm(_STATES.get(domain.state, RUNS))
     made = [draft.add(MakeFolder(f"{spec.store}/{domain.name}", folder), "folder")] if keep else []
     if target.memory:
         draft.add(VerifyMemory(target.memory), "confirm")
@@ -77,20 +77,10 @@ def present_name(draft: Draft) -> str:
     return f"pre-revert-{number}"
 
 
-def _confirm(draft: Draft) -> None:
-    domain = draft.domain
-    if domain.domid is None:
-        return
-    if domain.state == "running":
-        draft.add(Confirm(domain.name, domain.domid, domain.uuid), "confirm")
-    else:
-        draft.add(Confirm(domain.name, domain.domid, domain.uuid, _STATES.get(domain.state, "[^ ]+")), "confirm")
-
-
 def _stop(draft: Draft, alive: bool, part: str, image: str, made: list[int]) -> int:
     domain = draft.domain
     if domain.domid is None:
-        return draft.add(ConfirmOff(domain.name, domain.uuid), "stop")
+        return draft.add(Confirm(domain.name, None, domain.uuid), "stop")
     qemu = domain.qemu.process if domain.qemu else None
     if alive:
         operation = SavePresent(domain.name, domain.domid, domain.uuid, part, image, qemu)

@@ -53,7 +53,7 @@ class External(Method):
                 "use `reflink`, `copy` or `lvm`",
             )
         elif disk.backend != "qdisk" or not target.node:
-            target.refuse("QEMU does not serve this disk", f"{target.vdev} is on the backend {disk.backend}", "")
+            target.refuse_unserved()
         elif disk.volume or disk.path.startswith("/dev/"):
             target.refuse(
                 "an external snapshot needs an image file",

@@ -27,7 +27,7 @@ class Internal(Method):
                 "use `reflink`, `copy` or `lvm`",
             )
         elif disk.backend != "qdisk" or not target.node:
-            target.refuse("QEMU does not serve this disk", f"{target.vdev} is on the backend {disk.backend}", "")
+            target.refuse_unserved()
         if image and target.snapshot in image.snapshots:
             target.refuse(
                 "the image has a snapshot of this name",
@@ -76,6 +76,13 @@ class Internal(Method):
             if not keep:
                 draft.destroys.append(f"{target.vdev}: what was written to {disk.path} since the snapshot")
             return target.hold(self.name, image.path, present) if keep else None
+        if disk.volume or disk.path.startswith("/dev/"):
+            target.refuse(
+                "other images need the image of this snapshot as it is",
+                f"{image.path} has children, and no other image can take over the block device {disk.path}",
+                "delete the snapshots made since first",
+            )
+            return None
         new = names.new(disk.path, target.snapshot)
         active = image.path == disk.path
         made = draft.add(

@@ -51,6 +51,14 @@ class Target:
     def refuse(self, summary: str, detail: str, hint: str = "") -> None:
         self.draft.refuse(summary, detail, hint, "disks", self.vdev)
 
+    def refuse_unserved(self) -> None:
+        """Refuse a disk that QMP cannot reach: another backend serves it, or QEMU names no node for it."""
+        if self.disk.backend == "qdisk":
+            detail = f"{self.vdev} is served by QEMU, but under no node name: QEMU before 4.0 gives none"
+        else:
+            detail = f"{self.vdev} is served by the backend {self.disk.backend}: QMP cannot reach it"
+        self.refuse("QEMU does not serve this disk by a name", detail, "use `reflink`, `copy` or `lvm`")
+
     def warn(self, text: str) -> None:
         self.draft.warn(f"{self.vdev}: {text}", "disks", self.vdev)
 

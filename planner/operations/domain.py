@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from posixpath import dirname
 
-from planner.commands import Capture, Command, Release, Run, Seal, literal
+from planner.commands import Capture, Command, Release, Run, Seal, at_least, literal
 from planner.facts import Process
 from planner.operation import Operation
 
@@ -35,43 +36,65 @@ def absent(*paths: str) -> Iterator[Command]:
 
 @dataclass(frozen=True, slots=True)
 class Confirm(Operation):
-    """Prove that the domain is the one that was observed; a restarted one has another number."""
+    """Prove that the domain is the one that was observed, with the disks that it had then.
+
+    domid: None for a domain that is off. images: (path, "device:inode"). volumes: ("vg/lv", UUID).
+    """
 
     effect = "check"
     name: str
-    domid: int
+    domid: int | None
     uuid: str
     state: str = RUNS
+    images: tuple[tuple[str, str], ...] = ()
+    volumes: tuple[tuple[str, str], ...] = ()
 
     def title(self) -> str:
-        return f"confirm that {self.name} is still domain {self.domid}"
+        what = "off" if self.domid is None else f"domain {self.domid}"
+        return f"confirm that {self.name} is still {what}, with the disks that were seen"
 
     def why(self) -> str:
+        if self.domid is None:
+            return "QEMU opens Xen disks without image locks: only the list of domains says that an image is free"
         return "a domain that was restarted since has another number and other node names: plan again"
 
     def checks(self) -> Iterator[Command]:
-        yield listed(self.name, self.domid, self.uuid, self.state)
+        if self.domid is None:
+            yield Run(("xl", "list", "-v"), lacks=f"^{literal(self.name)} |{self.uuid}")
+        else:
+            yield listed(self.name, self.domid, self.uuid, self.state)
+        for path, inode in self.images:
+            yield Run(("stat", "-c", "%d:%i", "--", path), prints=f"^{inode}$")
+        for volume, uuid in self.volumes:
+            yield Run(("lvs", "--noheadings", "-o", "lv_uuid", "--", volume), prints=f"^ *{uuid} *$")
 
     def do(self) -> Iterator[Command]:
         yield from ()
 
 
 @dataclass(frozen=True, slots=True)
-class ConfirmOff(Operation):
-    """Prove that the domain is not there."""
+class ConfirmSpace(Operation):
+    """Prove that there is still room: bytes on a filesystem or in a volume group, or of memory that Xen has free."""
 
     effect = "check"
-    name: str
-    uuid: str
+    place: str
+    kind: str
+    needs: int
 
     def title(self) -> str:
-        return f"confirm that {self.name} is still off"
+        return f"confirm that {-(-self.needs // 2**20)} MiB are free: {self.place}"
 
-    def why(self) -> str:
-        return "QEMU opens Xen disks without image locks: only the list of domains says that an image is free"
+    def subject(self) -> str:
+        return "storage"
 
     def checks(self) -> Iterator[Command]:
-        yield Run(("xl", "list", "-v"), lacks=f"^{literal(self.name)} |{self.uuid}")
+        if self.kind == "filesystem":
+            yield Run(("df", "-B1", "--output=avail", "--", self.place), prints=f"^ *{at_least(self.needs)}$")
+        elif self.kind == "volume group":
+            argv = ("vgs", "--noheadings", "--units", "b", "--nosuffix", "-o", "vg_free", "--", self.place)
+            yield Run(argv, prints=f"^ *{at_least(self.needs)} *$")
+        else:
+            yield Run(("xl", "info"), prints=f"^free_memory +: {at_least(-(-self.needs // 2**20))}$")
 
     def do(self) -> Iterator[Command]:
         yield from ()
@@ -142,6 +165,7 @@ class SaveMemory(Operation):
 
     def checks(self) -> Iterator[Command]:
         yield from absent(self.part)  # xl save truncates a file that is there
+        yield Run(("test", "-d", dirname(self.part)))
 
     def do(self) -> Iterator[Command]:
         yield Run(("xl", "save", "-p", "--", str(self.domid), self.part))
@@ -197,6 +221,7 @@ class CaptureLive(Operation):
 
     def checks(self) -> Iterator[Command]:
         yield from absent(self.part)
+        yield Run(("test", "-d", dirname(self.part)))
 
     def do(self) -> Iterator[Command]:
         yield Capture(self.domid, self.part)

@@ -26,6 +26,7 @@ ACTIONS = (
 )
 _BY_NAME: dict[str, Any] = {
     "process": Process(1400, 87000, "/usr/lib/xen/bin/xl"), "qemu": Process(1452, 88001, "/usr/bin/qemu"),
+    "domid": 7, "images": (("/srv/a.qcow2", "64769:131"),), "volumes": (("vg0/db", "4nFT6i"),),
     "uuid": UUID, "monitor": MONITOR, "record": RECORD, "actions": ACTIONS, "commands": (), "state": "[r-][b-]----",
 }  # fmt: skip
 _BY_TYPE: dict[str, Any] = {"int": 4096, "bool": True}
@@ -40,7 +41,11 @@ def classes() -> list[type[Operation]]:
     def walk(kind: type[Operation]) -> None:
         for each in kind.__subclasses__():
             walk(each)
-            if is_dataclass(each) and not getattr(each, "__abstractmethods__", ()) and each.__module__.startswith("planner"):
+            if (
+                is_dataclass(each)
+                and not getattr(each, "__abstractmethods__", ())
+                and each.__module__.startswith("planner")
+            ):
                 found.append(each)
 
     walk(Operation)

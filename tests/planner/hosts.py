@@ -63,7 +63,9 @@ def facts(*domains: Domain, **other: Any) -> Facts:
     for each in domains:
         for index, disk in enumerate(each.disks):
             if not disk.volume and disk.path:
-                images.append(Image(disk.path, disk.format, disk.capacity, disk.capacity // 2, f"1:{len(images) + index}"))
+                images.append(
+                    Image(disk.path, disk.format, disk.capacity, disk.capacity // 2, f"1:{len(images) + index}")
+                )
     there = Facts(
         observed="2026-11-23T07:34:00Z",
         host=Host("dom0", "4.17.7", ("pv", "hvm", "hap"), 32 * GIB, 16 * GIB, "7.2.22", "2.03.16"),

@@ -50,7 +50,10 @@ def plans() -> Iterator[tuple[str, Plan]]:
         yield f"create again: {name}", compile_plan("create", again, after)
         for place, now in (("running", after), ("off", off(after))):
             yield f"revert, {place}: {name}", compile_plan("revert", declared, now)
-            yield f"revert, {place}, present given up: {name}", compile_plan("revert", declared, now, discard_current=True)
+            yield (
+                f"revert, {place}, present given up: {name}",
+                compile_plan("revert", declared, now, discard_current=True),
+            )
             if not ("vhd" in name and place == "running"):
                 yield f"delete, {place}: {name}", compile_plan("delete", declared, now)
         crashed = replace(after.domains[0], state="crashed")

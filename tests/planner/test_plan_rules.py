@@ -71,7 +71,9 @@ def test_the_transaction_is_the_last_thing_but_the_renames_in_the_freeze(plan: P
 
 
 def _transacts(step: Step) -> bool:
-    return any(isinstance(command, Qmp) and command.execute == "transaction" and not command.error for command in step.do)
+    return any(
+        isinstance(command, Qmp) and command.execute == "transaction" and not command.error for command in step.do
+    )
 
 
 @every
