@@ -157,15 +157,17 @@ def _nearest(vdev: str, there: dict[str, Disk]) -> str:
 
 
 def _warn_shared_filesystem(draft: Draft, image: str) -> None:
-    filesystem = draft.facts.filesystem(image)
-    growing = [
-        row.vdev
+    """Warn when disks that can still grow may fill the filesystem that the memory image lies on."""
+    filesystem, facts = draft.facts.filesystem(image), draft.facts
+    growing = {
+        row.vdev: max(row.capacity - (there.allocated if (there := facts.image(row.path)) else 0), 0)
         for row in draft.rows
-        if row.format == "qcow2" and row.method != "exclude" and draft.facts.filesystem(row.path) == filesystem
-    ]
-    if filesystem and growing:
+        if row.format == "qcow2" and row.method != "exclude" and facts.filesystem(row.path) == filesystem
+    }
+    left = filesystem.free - sum(row.needs for row in draft.space if row.place == filesystem.mount) if filesystem else 0
+    if filesystem and left < sum(growing.values()):
         draft.warn(
-            f"the memory image lies on {filesystem.mount} beside {', '.join(growing)}, which can still grow:"
-            " a full filesystem stops the guest's writes",
+            f"the memory image lies on {filesystem.mount} beside {', '.join(growing)}, which can still grow by"
+            f" {sum(growing.values()) // 2**20} MiB with {left // 2**20} MiB left: a full filesystem stops the guest's writes",
             "store",
         )

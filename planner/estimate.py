@@ -20,8 +20,7 @@ def estimate_memory(draft: Draft, image: str) -> None:
     memory, rate = draft.domain.memory, draft.facts.host.save_rate
     size = image_size(memory)
     if draft.live:
-        draft.need(image, 2 * size, "memory image (live: pages that change are written again)")
-        draft.warn("a busy guest makes a live image larger than its memory: up to six times, though it seldom is")
+        draft.need(image, 2 * size, "memory image, twice: a live one holds again each page that changes")
         draft.stop(100, 1000, "a live capture stops the guest for its last dirty pages only")
         return
     draft.need(image, size, "memory image")
@@ -35,4 +34,4 @@ def estimate_memory(draft: Draft, image: str) -> None:
         low, high, basis = size / _FAST, size / _SLOW, "xl save at an assumed 50-500 MiB/s: none was measured here yet"
     draft.stop(1000 * low + 200, 1000 * high + 1000, basis)
     if not live_objection(draft) and not draft.offline:
-        draft.warn("`capture: live` is possible here, and would stop the guest for about 0.1-1 s", "memory")
+        draft.stop(0, 0, "`capture: live` is possible here, and stops it for about 0.1-1 s")

@@ -55,7 +55,6 @@ def revert(draft: Draft, *, discard: bool, allow_drift: bool) -> None:
         draft.add(PublishRecord(make_record(draft, present, holds, image if alive else "")), "publish")
     draft.add(MarkCurrent(f"{spec.store}/{domain.name}", spec.snapshot), "last")
     _needs(draft, target, alive, image)
-    draft.warn("the guest's clock will be that of the snapshot until it is set again")
 
 
 def refuse_missing(draft: Draft, record: Record | None) -> None:

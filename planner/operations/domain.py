@@ -331,6 +331,9 @@ class Restore(Operation):
     def title(self) -> str:
         return f"restore {self.name} from the snapshot's memory"
 
+    def why(self) -> str:
+        return "it runs on from that instant; its clock too, until the guest sets it again"
+
     def do(self) -> Iterator[Command]:
         yield Run(("xl", "restore", "--", self.image))
 

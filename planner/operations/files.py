@@ -32,7 +32,7 @@ class CopyFile(OnDisk):
 
     def do(self) -> Iterator[Command]:
         how = ("--reflink=always",) if self.reflink else ("--reflink=never", "--sparse=always")
-        yield Run(("cp", *how, "--preserve=mode,ownership,xattr", "-T", "--", self.source, self.copy))
+        yield Run(("cp", *how, "--preserve=all", "-T", "--", self.source, self.copy))
 
     def undo(self) -> Iterator[Command]:
         yield Run(("rm", "-f", "--", self.copy))

@@ -71,7 +71,7 @@ class CreateOverlay(OnDisk):
     def do(self) -> Iterator[Command]:
         yield Run(("qemu-img", "create", "-q", "-u", "-f", "qcow2", "-b", self.backing, "-F", "qcow2",
                    "--", self.overlay, str(self.capacity)))  # fmt: skip
-        yield Run(("cp", "--attributes-only", "--preserve=mode,ownership,xattr", "--", self.like, self.overlay))
+        yield Run(("cp", "--attributes-only", "--preserve=all", "--", self.like, self.overlay))
 
     def undo(self) -> Iterator[Command]:
         yield Run(("rm", "-f", "--", self.overlay))

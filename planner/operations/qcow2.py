@@ -106,7 +106,7 @@ class ExtractTag(OnDisk):
     def do(self) -> Iterator[Command]:
         yield Run(("qemu-img", "convert", "-U", "-l", f"snapshot.name={self.tag}", "-f", "qcow2", "-O", "qcow2",
                    "--", self.image, self.new))  # fmt: skip
-        yield Run(("cp", "--attributes-only", "--preserve=mode,ownership,xattr", "--", self.like, self.new))
+        yield Run(("cp", "--attributes-only", "--preserve=all", "--", self.like, self.new))
 
     def undo(self) -> Iterator[Command]:
         yield Run(("rm", "-f", "--", self.new))
