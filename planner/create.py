@@ -168,6 +168,6 @@ def _warn_shared_filesystem(draft: Draft, image: str) -> None:
     if filesystem and left < sum(growing.values()):
         draft.warn(
             f"the memory image lies on {filesystem.mount} beside {', '.join(growing)}, which can still grow by"
-            f" {sum(growing.values()) // 2**20} MiB with {left // 2**20} MiB left: a full filesystem stops the guest's writes",
+            f" {sum(growing.values()) // 2**20} MiB with {left // 2**20} MiB left: a full filesystem stops every write",
             "store",
         )

@@ -185,11 +185,14 @@ class Draft:
                 self.refuse(summary, detail, hint)
 
     def _confirm_space(self) -> None:
+        needs = []
         for row in self.space:
             # The memory of a domain that runs is free again by the time the other one is restored.
             returned = self.domain.memory if row.kind == "memory" and self.domain.domid is not None else 0
-            if row.free >= 0 and row.needs > returned and self.entries:
-                self.add(ConfirmSpace(row.place, row.kind, row.needs - returned), "confirm")
+            if row.free >= 0 and row.needs > returned:
+                needs.append((row.place, row.kind, row.needs - returned))
+        if needs:
+            self.add(ConfirmSpace(tuple(needs)), "confirm")
 
     def _lay_transaction(self) -> None:
         qemu = self.domain.qemu

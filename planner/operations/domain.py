@@ -74,27 +74,29 @@ class Confirm(Operation):
 
 @dataclass(frozen=True, slots=True)
 class ConfirmSpace(Operation):
-    """Prove that there is still room: bytes on a filesystem or in a volume group, or of memory that Xen has free."""
+    """Prove that there is still room; needs: (place, kind, bytes), kinds as in `planner.plan.Space`."""
 
     effect = "check"
-    place: str
-    kind: str
-    needs: int
+    needs: tuple[tuple[str, str, int], ...]
 
     def title(self) -> str:
-        return f"confirm that {-(-self.needs // 2**20)} MiB are free: {self.place}"
+        return "confirm that there is room"
+
+    def why(self) -> str:
+        return ", ".join(f"{-(-size // 2**20)} MiB in {place}" for place, _, size in self.needs)
 
     def subject(self) -> str:
         return "storage"
 
     def checks(self) -> Iterator[Command]:
-        if self.kind == "filesystem":
-            yield Run(("df", "-B1", "--output=avail", "--", self.place), prints=f"^ *{at_least(self.needs)}$")
-        elif self.kind == "volume group":
-            argv = ("vgs", "--noheadings", "--units", "b", "--nosuffix", "-o", "vg_free", "--", self.place)
-            yield Run(argv, prints=f"^ *{at_least(self.needs)} *$")
-        else:
-            yield Run(("xl", "info"), prints=f"^free_memory +: {at_least(-(-self.needs // 2**20))}$")
+        for place, kind, size in self.needs:
+            if kind == "filesystem":
+                yield Run(("df", "-B1", "--output=avail", "--", place), prints=f"^ *{at_least(size)}$")
+            elif kind == "volume group":
+                argv = ("vgs", "--noheadings", "--units", "b", "--nosuffix", "-o", "vg_free", "--", place)
+                yield Run(argv, prints=f"^ *{at_least(size)} *$")
+            else:
+                yield Run(("xl", "info"), prints=f"^free_memory +: {at_least(-(-size // 2**20))}$")
 
     def do(self) -> Iterator[Command]:
         yield from ()
