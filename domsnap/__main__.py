@@ -5,9 +5,13 @@ from __future__ import annotations
 
 def main() -> None:
     """Run the command line and exit; nothing but an exit status and clean messages leaves here."""
-    from domsnap.cli import run
+    try:
+        from domsnap.door import run
 
-    raise SystemExit(run())
+        status = run()
+    except KeyboardInterrupt:  # so early that nothing had begun
+        status = 130
+    raise SystemExit(status)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,101 @@
+"""Writes plans and scripts to files: whole or not at all, for their owner alone, never over what is not ours."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Literal
+
+from schema.diagnostic import Diagnostic, Refused
+
+Kind = Literal["plan", "script"]
+MODES: dict[Kind, int] = {"plan": 0o600, "script": 0o700}
+_BEGIN = 4096
+
+
+def save(path: str, data: bytes, kind: Kind) -> None:
+    """Write `data` to `path`, readable (a script: and executable) by its owner only, and make it durable.
+
+    Raises Refused if there is something that is not a domsnap plan or script, or if the file system says no.
+    """
+    replace = _ours(path)
+    folder, name = os.path.split(path)
+    passing = os.path.join(folder, f".{name}.{os.getpid()}~")
+    try:
+        _write(passing, data, MODES[kind])
+        try:
+            _publish(passing, path, replace=replace)
+        finally:
+            _remove(passing)
+        _sync(folder or ".")
+    except FileExistsError:
+        raise _refused(path, "somebody else made it just now", "try again") from None
+    except OSError as error:
+        raise Refused([Diagnostic("cannot write the file", f"{path}: {error.strerror}")]) from None
+
+
+def _ours(path: str) -> bool:
+    """Say whether there is a plan or script of ours at `path`; raise Refused if there is something else."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise Refused([Diagnostic("cannot write the file", f"{path}: {error.strerror}")]) from None
+    with os.fdopen(descriptor, "rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if stat.S_ISDIR(mode):
+            raise _refused(path, "it is a directory", "add a file name")
+        if not stat.S_ISREG(mode):
+            raise _refused(path, "it is not a regular file", "leave -o out to print to standard output")
+        if _is_ours(file.read(_BEGIN)):
+            return True
+    raise _refused(path, "it is not a plan or script made by domsnap", "choose another name, or remove it first")
+
+
+def _is_ours(begin: bytes) -> bool:
+    """Say so of the first bytes of a file; an empty one has nothing to lose."""
+    return not begin or begin.startswith(b'{"assumes":') or (begin.startswith(b"#!") and b"domsnap" in begin)
+
+
+def _write(path: str, data: bytes, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(file.fileno(), mode)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _publish(passing: str, path: str, *, replace: bool) -> None:
+    """Give the file its name; a link, unlike a rename, never replaces what came there in the meantime."""
+    if not replace:
+        try:
+            os.link(passing, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links
+            if os.path.lexists(path):
+                raise FileExistsError from None
+        else:
+            return
+    os.rename(passing, path)
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def _sync(folder: str) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _refused(path: str, reason: str, hint: str) -> Refused:
+    return Refused([Diagnostic("will not write over this file", f"{path}: {reason}", hint)])
