@@ -63,6 +63,13 @@ def course(plan: Plan) -> Iterator[Moment]:
         yield Moment(step, before, after)
 
 
+def running(plan: Plan) -> list[str]:
+    """Return the domains whose guest runs when all is done."""
+    last = {domain.name: domain.state == "running" for domain in plan.domains}
+    last |= {moment.step.domain: moment.after == "runs" for moment in course(plan)}
+    return [name for name, runs in last.items() if runs]
+
+
 def title(plan: Plan) -> str:
     """Return what the plan does, as an imperative."""
     names = " and ".join(each.name for each in plan.domains)
@@ -78,11 +85,10 @@ def tally(plan: Plan) -> dict[str, int]:
 def pause(plan: Plan) -> str:
     """Return whether, how often and for how long guests stand still, in short: "guest stops once, 8.3 to 14 s"."""
     moments = list(course(plan))
-    last = {moment.step.domain: moment.after for moment in moments}
     times = sum(moment.stops for moment in moments)
     if times:
         often = {1: "once", 2: "twice"}.get(times, f"{times} times")
-        stays = "" if all(state == "runs" for state in last.values()) else " and does not run again"
+        stays = "" if len(running(plan)) >= len(plan.domains) else " and does not run again"
         who = "guest stops" if len(plan.domains) == 1 else "guests stop"
         return f"{who} {often}{stays}{f', {long}' if (long := how_long(plan)) else ''}"
     if any(moment.goes for moment in moments):
