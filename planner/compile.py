@@ -29,6 +29,11 @@ def compile_plan(
     discard_current: a revert gives up the present. allow_drift: it goes on although the domain's disks have changed.
     offline: the facts were taken from the spec. Raises Refused with every reason at once.
     """
+    if offline and verb != "create":
+        detail = f"what {spec.domain}/{spec.snapshot} holds is known to its host alone"
+        raise Refused(
+            [Diagnostic(f"no {verb} can be planned offline", detail, "use facts saved on the host: --facts FILE")]
+        )
     domain = facts.domain(spec.domain)
     if domain is None:
         raise Refused([_unknown(spec, facts)])

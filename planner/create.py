@@ -33,6 +33,13 @@ def create(draft: Draft) -> None:
         held = [draft.add(HoldMonitor(name, domain.xl_monitor), "hold", undo_when="thaw")]
     else:
         held = []
+        if draft.offline and draft.facts.host.xen_version < (4, 20):
+            draft.warn(
+                f"the process of {name}'s xl monitor is not known offline, so it cannot be held: it exits when the guest is"
+                " suspended, and the guest's next reboot leaves it dead (Xen before 4.20)",
+                "assume",
+                "xen",
+            )
     stop = CaptureLive(name, domid, uuid, part) if draft.live else SaveMemory(name, domid, uuid, part)
     draft.add(stop, "stop", undo_when="thaw", guards=[folder, *held])
     draft.add(ReleaseGuest(name, domid, uuid) if draft.live else Unpause(name, domid, uuid), "go")

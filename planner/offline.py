@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from planner.facts import Disk, Domain, Facts, Host, Image, Node, Process, Qemu
+from collections.abc import Iterator
+
+from planner.facts import Disk, Domain, Facts, Host, Image, Node, Process, Qemu, Volume
 from schema.diagnostic import Diagnostic, Refused
 from schema.spec import Disk as Said
 from schema.spec import Spec
@@ -15,7 +17,8 @@ _NEEDED = ("target", "format", "backend", "capacity")
 def offline_facts(spec: Spec) -> Facts:
     """Return the facts that a spec states; raises Refused naming everything that it leaves unsaid.
 
-    Only a plan that creates a snapshot can be made so: what other snapshots hold is known to the host alone.
+    Only a plan that creates a snapshot can be made so: what other snapshots hold is known to the host alone. A logical
+    volume is taken for a thick one if the spec says the `size` of its snapshot, for a thin one if not.
     """
     missing = [*_unsaid(spec)]
     if spec.assume is None or missing:
@@ -37,7 +40,15 @@ def offline_facts(spec: Spec) -> Facts:
         Image(disk.path, disk.format, disk.capacity, disk.capacity, "") for disk in domain.disks if not disk.volume
     )
     host = Host("a host not observed", assume.xen, (), 0, 0)
-    return Facts("", host, (domain,), images)
+    return Facts("", host, (domain,), images, tuple(_volumes(domain, spec)))
+
+
+def _volumes(domain: Domain, spec: Spec) -> Iterator[Volume]:
+    sizes = {disk.vdev: disk.size for disk in spec.disks}
+    for disk in domain.disks:
+        if disk.volume:
+            vg, _, name = disk.volume.partition("/")
+            yield Volume(vg, name, "", disk.capacity, "linear" if sizes[disk.vdev] else "thin")
 
 
 def _disk(disk: Said) -> Disk:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 from scenarios import plans, situations  # type: ignore[import-not-found]  # beside this file
@@ -43,7 +44,7 @@ def test_a_guest_that_is_stopped_is_let_go_in_the_same_plan(plan: Plan) -> None:
 def test_every_step_up_to_the_commit_that_changes_anything_can_be_undone(plan: Plan) -> None:
     given_up = any("present given up" in warning.text or "stays off" in warning.text for warning in plan.warnings)
     for step in plan.steps:
-        if step.number <= plan.commit and step.effect not in ("check",) and plan.verb != "delete":
+        if step.number <= plan.commit and step.effect != "check" and plan.verb != "delete":
             if step.effect == "stop" and (given_up or not step.undo):
                 assert plan.verb == "revert"  # the memory of a domain that was destroyed is gone, and the plan says so
                 assert any(line.startswith("memory: what") for line in plan.destroys)
@@ -96,7 +97,7 @@ def test_undos_run_newest_first_and_let_the_guest_go_as_soon_as_no_undo_needs_it
     order = rollback(plan.steps)
     ranks = [("held", "thaw", "free").index(step.undo_when) for step in order]
     assert ranks == sorted(ranks)
-    for earlier, later in zip(order, order[1:], strict=False):
+    for earlier, later in pairwise(order):
         if earlier.undo_when == later.undo_when:
             assert earlier.number > later.number
     for step in plan.steps:

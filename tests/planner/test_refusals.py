@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from hosts import (  # type: ignore[import-not-found]  # beside this file
     GIB,
-    all_kinds,
+    UUID,
     domain,
     facts,
     off,
@@ -284,8 +284,23 @@ def test_offline_names_everything_that_is_left_unsaid() -> None:
 
 
 def test_an_offline_plan_is_compiled_from_the_spec_alone() -> None:
-    assume = language.Assume("4.20", "10.0", 7, all_kinds()[0].path, "pvh", GIB)
-    said = language.Disk("xvda", "external", "/srv/a.qcow2", "qcow2", "qdisk", capacity=GIB)
-    declared = spec(assume=assume, disks=(said,))
+    assume = language.Assume("4.17", "7.2", 7, UUID, "pvh", GIB)
+    said = (
+        language.Disk("xvda", "external", "/srv/a.qcow2", "qcow2", "qdisk", capacity=GIB),
+        language.Disk("xvdb", "lvm", "/dev/vg0/db", "raw", "phy", size=GIB, capacity=GIB),
+        language.Disk("xvdc", "lvm", "/dev/vg0/cache", "raw", "phy", capacity=GIB),
+    )
+    declared = spec(assume=assume, disks=said)
     plan = compile_plan("create", declared, offline_facts(declared), offline=True)
     assert plan.offline and any("xvda-qcow2" in repr(step.do) for step in plan.steps)
+    assert [step.title for step in plan.steps if "LVM" in step.title] == [
+        "xvdb: LVM snapshot vg0/db-before-upgrade (thick, 1024 MiB)",
+        "xvdc: LVM snapshot vg0/cache-before-upgrade (thin)",
+    ]
+    assert any("next reboot leaves it dead" in warning.text for warning in plan.warnings)
+
+
+@pytest.mark.parametrize("verb", ["revert", "delete"])
+def test_only_a_creation_can_be_planned_offline(verb: Verb) -> None:
+    with pytest.raises(Refused, match=f"no {verb} can be planned offline"):
+        compile_plan(verb, spec(), facts(), offline=True)
