@@ -35,8 +35,8 @@ def create(draft: Draft) -> None:
         held = []
         if draft.offline and draft.facts.host.xen_version < (4, 20):
             draft.warn(
-                f"the process of {name}'s xl monitor is not known offline, so it cannot be held: it exits when the guest is"
-                " suspended, and the guest's next reboot leaves it dead (Xen before 4.20)",
+                f"the process of {name}'s xl monitor is not known offline, so it cannot be held: it exits when the"
+                " guest is suspended, and the guest's next reboot leaves it dead (Xen before 4.20)",
                 "assume",
                 "xen",
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from typing import Any
 
 import planner.draft
@@ -35,26 +35,17 @@ _BY_TYPE: dict[str, Any] = {"int": 4096, "bool": True}
 
 def classes() -> list[type[Operation]]:
     """Return every concrete operation class of the planner."""
-    for module in pkgutil.iter_modules(planner.operations.__path__):
-        importlib.import_module(f"planner.operations.{module.name}")
-    found: list[type[Operation]] = []
-
-    def walk(kind: type[Operation]) -> None:
-        for each in kind.__subclasses__():
-            walk(each)
-            if (
-                is_dataclass(each)
-                and not getattr(each, "__abstractmethods__", ())
-                and each.__module__.startswith("planner")
-            ):
-                found.append(each)
-
-    walk(Operation)
-    # A slotted dataclass leaves the class it was made from behind; the one in its module is the real one.
-    return sorted(
-        {each for each in found if getattr(importlib.import_module(each.__module__), each.__name__) is each},
-        key=lambda each: each.__name__,
-    )
+    modules = [
+        importlib.import_module(f"planner.operations.{m.name}")
+        for m in pkgutil.iter_modules(planner.operations.__path__)
+    ]
+    found = {
+        each
+        for module in [*modules, planner.draft]
+        for each in vars(module).values()
+        if isinstance(each, type) and issubclass(each, Operation) and not each.__abstractmethods__
+    }
+    return sorted(found, key=lambda each: each.__name__)
 
 
 def example(kind: type[Operation], **other: Any) -> Operation:

@@ -59,7 +59,7 @@ def all_kinds() -> tuple[Disk, ...]:
 
 def facts(*domains: Domain, **other: Any) -> Facts:
     domains = domains or (domain(),)
-    images = []
+    images: list[Image] = []
     for each in domains:
         for index, disk in enumerate(each.disks):
             if not disk.volume and disk.path:

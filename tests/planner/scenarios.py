@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from hosts import GIB, all_kinds, domain, facts, off, qcow2, raw, raw_on_qemu, spec, taken, volume  # type: ignore[import-not-found]
-
 from planner.compile import compile_plan
 from planner.facts import Disk, Facts
 from planner.plan import Plan
 from schema import spec as language
 from schema.spec import Spec
+from tests.planner.hosts import GIB, all_kinds, domain, facts, off, qcow2, raw, raw_on_qemu, spec, taken, volume
 
 EXTERNAL = (language.Disk("xvda", "external"),)
 MIXED = (

@@ -6,11 +6,11 @@ import json
 from itertools import pairwise
 
 import pytest
-from scenarios import plans, situations  # type: ignore[import-not-found]  # beside this file
 
 from planner.commands import Capture, Qmp, Rename, Run
 from planner.compile import compile_plan
 from planner.plan import PHASES, Plan, Step, plan_from_json, rollback
+from tests.planner.scenarios import plans, situations
 
 PLANS = list(plans())
 every = pytest.mark.parametrize("plan", [plan for _, plan in PLANS], ids=[name for name, _ in PLANS])

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hosts import (  # type: ignore[import-not-found]  # beside this file
+
+from planner.compile import compile_plan, offline_facts
+from planner.facts import Disk, Domain, Facts, Image
+from planner.plan import Verb
+from schema import spec as language
+from schema.diagnostic import Refused
+from schema.spec import Spec
+from tests.planner.hosts import (
     GIB,
     UUID,
     domain,
@@ -18,13 +25,6 @@ from hosts import (  # type: ignore[import-not-found]  # beside this file
     taken,
     volume,
 )
-
-from planner.compile import compile_plan, offline_facts
-from planner.facts import Domain, Facts, Image
-from planner.plan import Verb
-from schema import spec as language
-from schema.diagnostic import Refused
-from schema.spec import Spec
 
 
 def refused(verb: Verb, declared: Spec, there: Facts, **other: bool) -> str:
@@ -121,7 +121,7 @@ def test_everything_wrong_is_said_at_once() -> None:
         (qcow2(backend="tap"), "qcow2 on tap"),
     ],
 )
-def test_a_disk_without_a_safe_method_is_named_and_exclude_is_offered(there: language.Disk, words: str) -> None:
+def test_a_disk_without_a_safe_method_is_named_and_exclude_is_offered(there: Disk, words: str) -> None:
     said = refused("create", spec(), facts(domain(there)))
     assert words in said and "method: exclude" in said
 
