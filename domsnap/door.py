@@ -94,7 +94,7 @@ def _obey(arguments: Sequence[str] | None, settings: Settings) -> int:
 
 
 def report(diagnostics: Iterable[Diagnostic], *, as_json: bool) -> None:
-    """Print diagnostics: for people on standard error, as JSON (`{"version": 1, "diagnostics": [...]}`) on standard out."""
+    """Print diagnostics for people on standard error, or `{"version": 1, "diagnostics": [...]}` on standard output."""
     if as_json:
         import json
 
