@@ -123,10 +123,10 @@ def validate(
 def schema(
     name: Annotated[
         Literal["snapshot", "facts", "plan", "record"],
-        typer.Argument(metavar="NAME", help="snapshot, facts, plan or record."),
+        typer.Argument(metavar="NAME", help="snapshot (that is: a spec), facts, plan or record."),
     ],
 ) -> None:
-    """Print the JSON Schema of specs (snapshot), facts, plans or records."""
+    """Print the JSON Schema of one kind of document."""
     from schema.validate import schema_text
 
     emit(schema_text(name).encode())
