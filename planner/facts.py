@@ -258,6 +258,11 @@ class Facts:
                     users.setdefault(path, []).append((domain, disk))
         return users
 
+    @cached_property
+    def known_files(self) -> frozenset[str]:
+        """The names under which the host's QEMUs know the image files they have open; some are other files' by now."""
+        return frozenset(node.file for domain in self.domains for disk in domain.disks for node in disk.nodes)
+
     def domain(self, name: str) -> Domain | None:
         return self._domains.get(name)
 

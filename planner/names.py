@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from planner.facts import Domain
+from planner.facts import Domain, Facts
 
 # lvm2's lib/misc/lvm-string.c: reserved at the start, and anywhere in a name.
 _LVM_PREFIXES = ("snapshot", "pvmove")
@@ -21,9 +21,16 @@ def frozen(path: str, snapshot: str) -> str:
     return f"{path}.{snapshot}"
 
 
-def new(path: str, snapshot: str) -> str:
-    """Return the passing name of an image that is about to take over `path`; no snapshot's name holds a tilde."""
-    return f"{path}.{snapshot}~new"
+def new(path: str, snapshot: str, facts: Facts) -> str:
+    """Return the passing name of an image that is about to take over `path`; no snapshot's name holds a tilde.
+
+    Never one that a QEMU still knows a file by: when it next changes such a node between reading and writing it opens
+    that name again, and would get the new image (seen on QEMU 7.2 and 10.0).
+    """
+    name, number = f"{path}.{snapshot}~new", 2
+    while name in facts.known_files:
+        name, number = f"{path}.{snapshot}~new{number}", number + 1
+    return name
 
 
 def node(domain: Domain, snapshot: str, vdev: str) -> str:

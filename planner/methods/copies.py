@@ -109,7 +109,7 @@ def _bring_back(target: Target, held: Held, present: str, keep: bool, *, reflink
     if image is None:
         target.refuse("the snapshot has lost a disk", f"{held.holder}, the copy of {held.vdev}, is not there")
         return None
-    new = names.new(target.disk.path, target.snapshot)
+    new = names.new(target.disk.path, target.snapshot, target.draft.facts)
     made = target.draft.add(CopyFile(target.vdev, held.holder, new, reflink), "ready")
     if not reflink:
         target.draft.need(target.disk.path, image.allocated, f"{target.vdev} copied back")

@@ -28,7 +28,10 @@ class External(Method):
 
     def create(self, target: Target) -> Held:
         draft, disk, facts = target.draft, target.disk, target.draft.facts
-        aside, overlay = names.frozen(disk.path, target.snapshot), names.new(disk.path, target.snapshot)
+        aside, overlay = (
+            names.frozen(disk.path, target.snapshot),
+            names.new(disk.path, target.snapshot, target.draft.facts),
+        )
         node = names.node(draft.domain, target.snapshot, target.vdev)
         self._refuse(target, aside)
         link = draft.add(FreezeName(target.vdev, disk.path, aside), "ready")
@@ -84,7 +87,7 @@ class External(Method):
                 "the snapshot has lost a disk", f"{held.holder}, the frozen image of {held.vdev}, is not there"
             )
             return None
-        overlay = names.new(disk.path, target.snapshot)
+        overlay = names.new(disk.path, target.snapshot, target.draft.facts)
         made = draft.add(CreateOverlay(target.vdev, image.path, overlay, disk.path, image.capacity), "ready")
         draft.need(disk.path, _OVERLAY, f"{target.vdev} overlay")
         return swap(target, overlay, [made], present, keep, self.name)

@@ -83,7 +83,7 @@ class Internal(Method):
                 "delete the snapshots made since first",
             )
             return None
-        new = names.new(disk.path, target.snapshot)
+        new = names.new(disk.path, target.snapshot, target.draft.facts)
         active = image.path == disk.path
         made = draft.add(
             ExtractTag(target.vdev, image.path, held.tag, new, disk.path),

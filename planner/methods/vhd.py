@@ -29,7 +29,10 @@ class Vhd(Method):
                 "the chain is too long", f"{disk.path} has {MAX_CHAIN} images in its chain", "delete a snapshot"
             )
         pid, _, minor = disk.device.partition("/")
-        aside, child = names.frozen(disk.path, target.snapshot), names.new(disk.path, target.snapshot)
+        aside, child = (
+            names.frozen(disk.path, target.snapshot),
+            names.new(disk.path, target.snapshot, target.draft.facts),
+        )
         link = draft.add(FreezeName(target.vdev, disk.path, aside), "ready")
         switch = SwitchTapdisk(target.vdev, disk.path, aside, child, pid, minor)
         draft.add(switch, "storage", undo_when="held", guards=[link])
@@ -44,7 +47,7 @@ class Vhd(Method):
                 "the snapshot has lost a disk", f"{held.holder}, the frozen image of {held.vdev}, is not there"
             )
             return None
-        child = names.new(disk.path, target.snapshot)
+        child = names.new(disk.path, target.snapshot, target.draft.facts)
         made = draft.add(CreateChild(target.vdev, held.holder, child), "ready")
         return swap(target, child, [made], present, keep, self.name)
 

@@ -92,7 +92,8 @@ class AddOverlay(OnDisk):
         return "so that nothing is left for the transaction to do but to switch over"
 
     def checks(self) -> Iterator[Command]:
-        yield Qmp(self.monitor, "query-named-block-nodes", lacks=literal(f'"node-name":"{self.node}"'))
+        known = f'"node-name":"{literal(self.node)}"|"file":"{literal(self.overlay)}"'
+        yield Qmp(self.monitor, "query-named-block-nodes", lacks=known)
 
     def do(self) -> Iterator[Command]:
         file = {"driver": "file", "filename": self.overlay}

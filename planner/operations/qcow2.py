@@ -50,7 +50,7 @@ class TagImage(OnDisk):
 
     def do(self) -> Iterator[Command]:
         if self.monitor:
-            yield Qmp(self.monitor, "query-named-block-nodes", prints='"active":false', lacks='"active":true')
+            yield Qmp(self.monitor, "query-block", prints='"active":false', lacks='"active":true')
         yield Run(("qemu-img", "snapshot", "-c", self.tag, "--", self.image))
 
     def undo(self) -> Iterator[Command]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any
 
 from planner import create
@@ -17,6 +17,7 @@ from planner.facts import (
     Node,
     Process,
     Qemu,
+    Record,
     Volume,
     VolumeGroup,
 )
@@ -140,3 +141,22 @@ def off(there: Facts) -> Facts:
     disks = tuple(replace(disk, nodes=()) for disk in domain_now.disks)
     gone = replace(domain_now, state="off", domid=None, qemu=None, xl_monitor=None, disks=disks)
     return replace(there, domains=(gone, *there.domains[1:]))
+
+
+def document(there: Facts) -> dict[str, Any]:
+    """Return the facts document of which `there` is the value: nothing in it that stands at its default."""
+    return {"version": 1, **_said(there)}
+
+
+def _said(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_said(item) for item in value]
+    if isinstance(value, Record):
+        return {"version": 1, **{item.name: _said(getattr(value, item.name)) for item in fields(value)}}
+    if is_dataclass(value):
+        return {
+            item.name: _said(getattr(value, item.name))
+            for item in fields(value)
+            if item.default is MISSING or getattr(value, item.name) != item.default
+        }
+    return value

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from planner.commands import Rename
 from planner.compile import compile_plan, offline_facts
-from planner.facts import Disk, Domain, Facts, Image
+from planner.facts import Disk, Domain, Facts, Image, Node
 from planner.plan import Verb
 from schema import spec as language
 from schema.diagnostic import Refused
@@ -304,3 +305,10 @@ def test_an_offline_plan_is_compiled_from_the_spec_alone() -> None:
 def test_only_a_creation_can_be_planned_offline(verb: Verb) -> None:
     with pytest.raises(Refused, match=f"no {verb} can be planned offline"):
         compile_plan(verb, spec(), facts(), offline=True)
+
+
+def test_a_passing_name_is_never_one_that_qemu_still_knows_a_file_by() -> None:
+    known = Node("ds-1-xvda", "/srv/vm/web01.qcow2.before-upgrade~new", "/srv/vm/web01.qcow2")
+    plan = compile_plan("create", disk("xvda", "external"), facts(domain(qcow2(nodes=(known,)))))
+    taken_over = [command for step in plan.steps for command in step.do if isinstance(command, Rename)]
+    assert taken_over[0] == Rename("/srv/vm/web01.qcow2.before-upgrade~new2", "/srv/vm/web01.qcow2")
