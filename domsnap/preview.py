@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from domsnap.steps import step_list
 from domsnap.table import disk_table
 from domsnap.terminal import Ink, safe, wrap
-from domsnap.told import apply_words, how_long, pause, source_file, tally, title, undone
+from domsnap.told import apply_words, how_long, pause, place, source_file, tally, title, undone
 from domsnap.units import size
 from planner.plan import Plan, Subject
 
@@ -76,8 +76,7 @@ class _View:
             yield from self._fact("stop", f"{how_long(plan)}{f': {rests}' if rests else ''}")
         for index, row in enumerate(plan.space):
             free = f"{size(row.free)} free" if row.free >= 0 else "free space not known"
-            kind = "" if row.kind in ("filesystem", "memory") else f"{row.kind} "
-            said = f"{size(row.needs)} in {kind}{row.place} ({free}): {row.what}"
+            said = f"{size(row.needs)} {place(row)} ({free}): {row.what}"
             yield from self._fact("" if index else "space", said)
         yield from self._fact("undo", undone(plan))
         if plan.untested:

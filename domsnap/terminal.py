@@ -70,9 +70,10 @@ def middle(text: str, width: int) -> str:
     """Return `text` in at most `width` columns, its middle left out: the end of a path says most."""
     if cells(text) <= width:
         return text
-    kept = max(width - 3, 2)
-    head = kept // 3
-    return f"{_head(text, head)}...{_head(text[::-1], kept - head)[::-1]}" if width > 4 else _head(text, width)
+    if width < 8:
+        return _head(text, width)
+    head = (width - 3) // 3
+    return f"{_head(text, head)}...{_head(text[::-1], width - 3 - head)[::-1]}"
 
 
 @dataclass(frozen=True, slots=True)

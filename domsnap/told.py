@@ -11,7 +11,7 @@ from domsnap.terminal import safe
 from domsnap.units import duration
 from planner.commands import AwaitJob, Capture, Command, Qmp, Release, Rename, Run, Seal, Write
 from planner.operation import Effect
-from planner.plan import Plan, Step
+from planner.plan import Plan, Space, Step, Subject
 
 GuestState = Literal["runs", "still", "off"]
 
@@ -53,14 +53,32 @@ class Moment:
 
 def course(plan: Plan) -> Iterator[Moment]:
     """Yield every step with what its guest does, in order."""
-    states: dict[str, GuestState] = {}
-    for domain in plan.domains:
-        states[domain.name] = {"running": "runs", "off": "off"}.get(domain.state, "still")  # type: ignore[assignment]
+    states = {domain.name: _found(domain) for domain in plan.domains}
     for step in plan.steps:
         before = states.get(step.domain, "off")
-        after: GuestState = {"stop": "still", "go": "runs"}.get(step.effect, before)  # type: ignore[assignment]
-        states[step.domain] = after
+        after = states[step.domain] = _left(step, before)
         yield Moment(step, before, after)
+
+
+def guest_states(plan: Plan, domain: str) -> Iterator[GuestState]:
+    """Yield what the guest of a domain does before all, during each step (of whichever domain), and after all."""
+    state = next(_found(each) for each in plan.domains if each.name == domain)
+    yield state
+    for moment in course(plan):
+        if moment.step.domain == domain:
+            yield "still" if moment.stands else moment.before
+            state = moment.after
+        else:
+            yield state
+    yield state
+
+
+def _found(domain: Subject) -> GuestState:
+    return "runs" if domain.state == "running" else "off" if domain.state == "off" else "still"
+
+
+def _left(step: Step, before: GuestState) -> GuestState:
+    return "still" if step.effect == "stop" else "runs" if step.effect == "go" else before
 
 
 def running(plan: Plan) -> list[str]:
@@ -104,21 +122,38 @@ def how_long(plan: Plan, domain: str = "") -> str:
     return duration(max(stop.low for stop in stops), max(stop.high for stop in stops)) if stops else ""
 
 
+def undo_end(plan: Plan) -> int:
+    """Return the number of the last step whose failure undoes everything; 0 if no step's does."""
+    last = plan.commit or max((step.number for step in plan.steps), default=0)
+    if not any(step.undo and step.number <= last for step in plan.steps):
+        return 0
+    firm = [step.number for step in plan.steps if not step.undo and step.effect not in ("check", "go")]
+    return min([last, *(number - 1 for number in firm)])
+
+
 def undone(plan: Plan) -> str:
     """Return up to where a failure undoes everything, as a sentence."""
-    last = plan.commit or (plan.steps[-1].number if plan.steps else 0)
-    firm = next((step for step in plan.steps if step.number <= last and not step.undo and _alters(step)), None)
-    if not any(step.undo and step.number <= last for step in plan.steps):
+    end = undo_end(plan)
+    if not end:
         return "No step is undone when one fails; correct what was wrong and run it again."
-    if firm is not None:
-        return f"A failure before step {firm.number} undoes everything; step {firm.number} itself cannot be undone."
-    if last == plan.steps[-1].number:
+    if end == plan.steps[-1].number:
         return "A failure in any step undoes everything."
-    return f"A failure in steps 1 to {last} undoes everything. A later one undoes nothing, and says what is left to do."
+    if end == plan.commit:
+        return (
+            f"A failure in steps 1 to {end} undoes everything. A later one undoes nothing, and says what is left to do."
+        )
+    return f"A failure before step {end + 1} undoes everything; step {end + 1} itself cannot be undone."
 
 
-def _alters(step: Step) -> bool:
-    return step.effect not in ("check", "go")
+def place(row: Space) -> str:
+    """Return where space is needed, to follow an amount: "in volume group vg0"."""
+    match row.kind:
+        case "filesystem":
+            return f"in {row.place}"
+        case "memory":
+            return f"of {row.place}"
+        case "volume group" | "thin pool":
+            return f"in {row.kind} {row.place}"
 
 
 def undo_words(plan: Plan, step: Step) -> tuple[str, ...]:

@@ -12,8 +12,8 @@ from pathlib import Path
 CHROMIUM = "/usr/bin/chromium"
 _FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions", "--hide-scrollbars",
-    "--allow-file-access-from-files", "--virtual-time-budget=20000", "--enable-logging=stderr",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
+    "--hide-scrollbars", "--allow-file-access-from-files", "--virtual-time-budget=20000", "--enable-logging=stderr",
 )  # fmt: skip
 
 

@@ -144,7 +144,7 @@ def revert() -> Plan:
         verb="revert",
         steps=steps,
         disks=disks,
-        space=(Space("xen1", "memory", 4 * GIB, 11 * GIB, "web01"),),
+        space=(Space("RAM", "memory", 4 * GIB, 11 * GIB, "restoring the domain"),),
         stops=(Stop("web01", 5000, 9000, "xl restore at an assumed 50-500 MiB/s"),),
         destroys=("memory: what web01 holds in it now (running)", "xvda: what was written to it since the snapshot"),
         warnings=(Notice("the guest's clock will be that of the snapshot until it is set again"),),
