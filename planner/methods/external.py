@@ -13,11 +13,13 @@ from planner.operations.overlay import (
     RemoveImage,
     StreamDown,
     TakePath,
+    TeachName,
     snapshot_action,
 )
 
 _OVERLAY = 2**20  # an empty qcow2 overlay takes 200 KiB; a mebibyte is asked for
 _LONG_CHAIN = 20
+_REOPENS = (6, 1)  # the QEMU that has blockdev-reopen
 
 
 class External(Method):
@@ -154,21 +156,27 @@ def _copy_down(target: Target, image: Image, child: Image) -> None:
         return
     nodes = using[1].nodes
     at = next((index for index, node in enumerate(nodes) if node.path == child.path), None)
-    if at is None or domain.qemu is None:
+    if at is None or domain.qemu is None or [node.path for node in nodes[at + 1 : at + 2]] != [image.path]:
         target.refuse(
             "QEMU's graph does not show this image",
-            f"{child.path} is open in the QEMU of {using[0].name}, but under no node that is known",
+            f"{child.path} is open in the QEMU of {using[0].name}, but not as a node over {image.path}",
             f"shut {using[0].name} down, and delete then",
         )
         return
     if at > 0 and nodes[at].file != nodes[at].path:
-        # QEMU opens a frozen image for writing by the name it knows, which by now is another file's.
-        target.refuse(
-            "QEMU knows this image by another file's name",
-            f"{child.path} was opened as {nodes[at].file}, which is another image today",
-            f"delete the snapshot of {child.path} first, or shut {domain.name} down and delete then",
+        if tuple(map(int, domain.qemu.version.split(".")[:2])) < _REOPENS:
+            target.refuse(
+                "QEMU knows this image by another file's name",
+                f"{child.path} was opened as {nodes[at].file}, which is another image today, and"
+                f" QEMU {domain.qemu.version} cannot be told",
+                f"delete the snapshot of {child.path} first, or shut {domain.name} down and delete then",
+            )
+            return
+        file_node = names.node(domain, f"file {child.path}", target.vdev)
+        known = nodes[at + 1].name
+        draft.add(
+            TeachName(target.vdev, target.monitor, nodes[at].name, file_node, child.path, nodes[at].file, known), "jobs"
         )
-        return
     below = at + 2
     base_node = nodes[below].name if below < len(nodes) else ""
     job = names.job(domain, target.snapshot, target.vdev)

@@ -153,6 +153,41 @@ class TakePath(OnDisk):
 
 
 @dataclass(frozen=True, slots=True)
+class TeachName(OnDisk):
+    """Give a frozen image in QEMU's graph the name that it has today.
+
+    Whenever QEMU changes a node between reading and writing it opens the file by the name it knows; for an image whose
+    path was taken over that is another image, which a job would overwrite while reporting success. Seen on QEMU 7.2 and
+    10.0, and so is this way out: a file node of the true name put under the image by blockdev-reopen (QEMU 6.1).
+    """
+
+    effect = "change"
+    monitor: str
+    node: str
+    file_node: str
+    image: str
+    stale: str
+    backing_node: str
+
+    def title(self) -> str:
+        return f"{self.vdev}: let QEMU open {self.image} by its name of today"
+
+    def why(self) -> str:
+        return f"QEMU still knows it as {self.stale}, which is another image now, and would write to that one"
+
+    def do(self) -> Iterator[Command]:
+        file = {"driver": "file", "node-name": self.file_node, "filename": self.image}
+        yield Qmp(self.monitor, "blockdev-add", {**file, "auto-read-only": True, "locking": "off"})
+        options = {"driver": "qcow2", "node-name": self.node, "read-only": True, "discard": "unmap"}
+        options |= {"backing": self.backing_node, "file": self.file_node}
+        yield Qmp(self.monitor, "blockdev-reopen", {"options": [options]})
+
+    def after(self) -> Iterator[Command]:
+        known, stale = (literal(f'"file":"{name}"') for name in (self.image, self.stale))
+        yield Qmp(self.monitor, "query-named-block-nodes", prints=known, lacks=stale)
+
+
+@dataclass(frozen=True, slots=True)
 class StreamDown(OnDisk):
     """Copy what a running guest's image needs of its backing image into it, so that the backing image can go.
 

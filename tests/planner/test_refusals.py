@@ -253,13 +253,24 @@ def test_an_image_with_another_child_is_not_deleted_and_the_blockers_are_named()
     assert "the image /srv/vm/clone.qcow2" in said
 
 
-def test_qemus_stale_name_of_a_frozen_image_is_not_written_through() -> None:
+def test_qemus_stale_name_of_a_frozen_image_is_mended_before_anything_is_written() -> None:
     one, two = disk("xvda", "external"), replace(disk("xvda", "external"), snapshot="two")
     there = taken(two, taken(one, facts(domain(qcow2()))))
+    titles = [step.title for step in compile_plan("delete", one, there).steps]
+    taught = titles.index("xvda: let QEMU open /srv/vm/web01.qcow2.two by its name of today")
+    assert titles[taught + 1].startswith("xvda: copy the data of /srv/vm/web01.qcow2.before-upgrade into")
+    for other in (compile_plan("delete", one, off(there)), compile_plan("delete", two, there)):
+        assert not any("name of today" in step.title for step in other.steps)
+
+
+def test_a_qemu_that_cannot_be_told_the_true_name_is_not_written_through() -> None:
+    one, two = disk("xvda", "external"), replace(disk("xvda", "external"), snapshot="two")
+    there = taken(two, taken(one, facts(domain(qcow2()))))
+    who = there.domains[0]
+    assert who.qemu
+    there = replace(there, domains=(replace(who, qemu=replace(who.qemu, version="5.2.0")),))
     said = refused("delete", one, there)
     assert "QEMU knows this image by another file's name" in said and "delete the snapshot of" in said
-    assert compile_plan("delete", one, off(there)).steps
-    assert compile_plan("delete", two, there).steps
 
 
 def test_an_internal_snapshot_in_a_frozen_image_is_not_deleted_while_it_has_a_child() -> None:
