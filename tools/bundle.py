@@ -28,6 +28,11 @@ PACKAGES = ("schema", "planner", "executor", "domsnap")
 START = """\
 #!/bin/sh
 # domsnap {version} for Python {python}. Copy this file to /usr/local/bin/domsnap and run it.
+if [ "$(wc -c <"$0")" -ne {size} ]; then
+    echo "domsnap: this file is damaged: it should have {size} bytes" >&2
+    echo "  hint: copy it here again" >&2
+    exit 1
+fi
 for python in "${{DOMSNAP_PYTHON:-}}" python{python} python3 /usr/bin/python{python} /usr/bin/python3; do
     [ -n "$python" ] || continue
     if "$python" -I -S -c 'import sys; sys.exit(sys.version_info[:2] != {wanted})' 2>/dev/null; then
@@ -59,9 +64,8 @@ def main() -> None:
         "digest": hashlib.sha256(payload).hexdigest(),
         "files": files,
     }
-    start = START.format(version=version, python=f"{major}.{minor}", wanted=f"({major}, {minor})")
     path = said.output / f"domsnap-{version}-py{major}{minor}.run"
-    _write(path, start.encode() + _outer(bundle, payload))
+    _write(path, _whole(version, major, minor, _outer(bundle, payload)))
     print(f"{path}: {path.stat().st_size // 1024} KiB, {len(files)} files, from {len(wheels)} wheels")
 
 
@@ -123,6 +127,18 @@ def _outer(bundle: Mapping[str, object], payload: bytes) -> bytes:
         archive.writestr(_entry("bundle.json", zipfile.ZIP_DEFLATED), json.dumps(bundle))
         archive.writestr(_entry("payload.zip", zipfile.ZIP_STORED), payload)
     return packed.getvalue()
+
+
+def _whole(version: str, major: int, minor: int, archive: bytes) -> bytes:
+    """Return shell and archive; the shell names the size of both, so that it can tell a copy that broke off."""
+    size = 0
+    while True:
+        start = START.format(
+            version=version, python=f"{major}.{minor}", wanted=f"({major}, {minor})", size=size
+        ).encode()
+        if len(start) + len(archive) == size:
+            return start + archive
+        size = len(start) + len(archive)
 
 
 def _entry(name: str, kind: int) -> zipfile.ZipInfo:
