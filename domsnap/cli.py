@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from domsnap.door import EXIT_STATUS, Settings, colors, complain, emit, emit_text, report
+from domsnap.door import EXIT_STATUS, Settings, complain, emit, emit_text, report
+from domsnap.options import (
+    AllowDrift,
+    AsJson,
+    Delete,
+    DiscardCurrent,
+    Document,
+    FactsFile,
+    Format,
+    Offline,
+    Revert,
+    SpecFile,
+    form_of,
+    request_of,
+)
 from schema.diagnostic import Diagnostic, Refused
 
 if TYPE_CHECKING:
     import click
-
-    from domsnap.planning import Request
-    from planner.plan import Plan
-
-Format = Literal["text", "json", "mermaid", "html"]
 
 _STATUS = "\n".join(f"  {code:<7}{meaning}" for code, meaning in EXIT_STATUS)
 _EPILOG = f"\b\nExit status:\n{_STATUS}"
@@ -29,33 +37,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=_EPILOG,
 )
-
-SpecFile = Annotated[
-    str, typer.Argument(metavar="SPEC", help="A spec, or a plan that was saved with -o; - for standard input.")
-]
-Revert = Annotated[bool, typer.Option("--revert", help="Plan to roll the domain back to the snapshot.")]
-Delete = Annotated[bool, typer.Option("--delete", help="Plan to remove the snapshot.")]
-FactsFile = Annotated[
-    str, typer.Option("--facts", metavar="FILE", help="Plan from the facts in this file, observed earlier.")
-]
-Offline = Annotated[
-    bool, typer.Option("--offline", help="Plan from the spec alone: it states `assume` and its disks in full.")
-]
-Document = Annotated[
-    str,
-    typer.Option(
-        "--document",
-        metavar="N|NAME",
-        help="Of several snapshots in the file only this one, by its number from 1, its name or DOMAIN/NAME.",
-    ),
-]
-DiscardCurrent = Annotated[
-    bool, typer.Option("--discard-current", help="With --revert: do not save the present first. It is lost.")
-]
-AllowDrift = Annotated[
-    bool, typer.Option("--allow-drift", help="With --revert: go on although the domain's disks are not those of then.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, diagnostics too.")]
 
 
 def command() -> click.Command:
@@ -154,23 +135,24 @@ def plan(
     ] = False,
 ) -> int:
     """Show what would be done, step by step. Nothing is touched."""
-    form = _format(form, as_json=as_json)
+    form = form_of(form, as_json=as_json)
     _settings(context).json = form == "json"
-    request = _request(
+    request = request_of(
         file, revert=revert, delete=delete, facts=facts, offline=offline, document=document,
         discard_current=discard_current, allow_drift=allow_drift,
     )  # fmt: skip
 
     from domsnap.planning import plans
+    from domsnap.showing import only_one, show
 
     made = plans(request)
     if output or form in ("mermaid", "html"):
-        _only_one(made, "-o" if output else f"--format {form}")
+        only_one(made, "-o" if output else f"--format {form}")
     if output:
         from domsnap.saving import save
 
         save(output, made[0].text().encode(), "plan")
-    _show(made, form, verbose=verbose)
+    show(made, form, verbose=verbose)
     if output:
         complain(f"saved as {output}, plan {made[0].id[:12]}")
     return 2 if detailed_exitcode and any(each.steps for each in made) else 0
@@ -197,16 +179,17 @@ def script(
     It is POSIX sh, does the same as the plan, and runs on a host without domsnap.
     """
     _settings(context).json = as_json
-    request = _request(
+    request = request_of(
         file, revert=revert, delete=delete, facts=facts, offline=offline, document=document,
         discard_current=discard_current, allow_drift=allow_drift,
     )  # fmt: skip
 
     from domsnap.planning import plans
+    from domsnap.showing import only_one
     from executor.script import script as printed
 
     made = plans(request)
-    _only_one(made, "a script")
+    only_one(made, "a script")
     text = printed(made[0]).encode()
     if output:
         from domsnap.saving import save
@@ -223,84 +206,3 @@ def man() -> None:
     from domsnap.manual import manual
 
     emit(manual(command()).encode())
-
-
-def _format(form: Format | None, *, as_json: bool) -> Format:
-    if as_json and form not in (None, "json"):
-        raise _usage(f"--json and --format {form} do not go together")
-    return "json" if as_json else form or "text"
-
-
-def _request(
-    file: str,
-    *,
-    revert: bool,
-    delete: bool,
-    facts: str,
-    offline: bool,
-    document: str,
-    discard_current: bool,
-    allow_drift: bool,
-) -> Request:
-    """Return what is to be planned; raise UsageError for options that do not go together."""
-    from domsnap.planning import Request
-
-    if revert and delete:
-        raise _usage("--revert and --delete do not go together")
-    if facts and offline:
-        raise _usage("--facts and --offline do not go together")
-    if not revert and (discard_current or allow_drift):
-        raise _usage("--discard-current and --allow-drift go with --revert")
-    if file == facts == "-":
-        raise _usage("SPEC and --facts cannot both be standard input")
-    return Request(
-        file=file,
-        verb="revert" if revert else "delete" if delete else "create",
-        facts=facts,
-        offline=offline,
-        document=document,
-        discard_current=discard_current,
-        allow_drift=allow_drift,
-    )
-
-
-def _usage(message: str) -> Exception:
-    import click
-
-    return click.UsageError(message, click.get_current_context(silent=True))
-
-
-def _only_one(made: list[Plan], what: str) -> None:
-    if len(made) != 1:
-        names = ", ".join(f"{domain.name}/{each.snapshot}" for each in made for domain in each.domains)
-        detail = f"{what} holds one plan; the file has {names}"
-        raise Refused([Diagnostic("one snapshot at a time", detail, "choose with --document")])
-
-
-def _show(made: list[Plan], form: Format, *, verbose: bool) -> None:
-    match form:
-        case "json":
-            emit("".join(each.text() for each in made).encode())
-        case "mermaid":
-            from domsnap.mermaid import mermaid
-
-            emit(mermaid(made[0]).encode())
-        case "html":
-            from domsnap.page import page
-
-            emit(page(made[0]).encode())
-        case "text":
-            from domsnap.preview import preview
-
-            width = _width()
-            color = colors(sys.stdout)
-            emit_text("\n".join(preview(each, verbose=verbose, color=color, width=width) for each in made))
-
-
-def _width() -> int:
-    """Return the columns of the terminal, within reason; 80 where there is none: files are the same everywhere."""
-    if sys.stdout is None or not sys.stdout.isatty():
-        return 80
-    import shutil
-
-    return max(60, min(shutil.get_terminal_size().columns, 120))
