@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from domsnap.course import course, running
 from domsnap.terminal import safe
-from domsnap.told import SYMBOLS, course, how_long, pause, running, tally, title, undone
+from domsnap.told import SYMBOLS, how_long, pause, tally, title, undone
 from planner.commands import AwaitJob, Capture, Command, Qmp, Release, Rename, Run, Seal, Write
 from planner.plan import Plan, Step
 

@@ -10,10 +10,11 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from domsnap.course import Moment, course
 from domsnap.shown import shown
 from domsnap.terminal import safe
 from domsnap.timeline import timeline
-from domsnap.told import SYMBOLS, Moment, course, how_long, pause, place, source_file, tally, title, undo_words, undone
+from domsnap.told import HELD, SYMBOLS, how_long, pause, place, source_file, tally, title, undo_words, undone
 from domsnap.units import size
 from planner.plan import Plan, Step
 
@@ -46,6 +47,7 @@ def page(plan: Plan) -> str:
         effects=_EFFECTS,
         commands=_commands,
         place=place,
+        held=HELD[plan.verb],
         undo=lambda moment: ", ".join(undo_words(plan, moment.step)),
         heading=_heading,
         spec=source_file(plan),
@@ -108,7 +110,8 @@ def _heading(moments: list[Moment]) -> str:
     """Return what the guests do during a phase, as far as it is the same throughout."""
     if all(moment.stands for moment in moments):
         return "guest stopped"
-    return "guest runs" if all(moment.before == moment.after == "runs" for moment in moments) else ""
+    states = {state for moment in moments for state in (moment.before, moment.after)}
+    return f"guest {states.pop()}" if states in ({"runs"}, {"off"}) else ""
 
 
 def _commands(step: Step) -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
+from domsnap.course import course
 from domsnap.steps import step_list
 from domsnap.table import disk_table
 from domsnap.terminal import Ink, safe, wrap
@@ -73,7 +74,8 @@ class _View:
         plan = self.plan
         if plan.stops:
             rests = "; ".join(dict.fromkeys(stop.basis for stop in plan.stops if stop.basis))
-            yield from self._fact("stop", f"{how_long(plan)}{f': {rests}' if rests else ''}")
+            label = "stop" if any(moment.stops for moment in course(plan)) else "start"
+            yield from self._fact(label, f"{how_long(plan)}{f': {rests}' if rests else ''}")
         for index, row in enumerate(plan.space):
             free = f"{size(row.free)} free" if row.free >= 0 else "free space not known"
             said = f"{size(row.needs)} {place(row)} ({free}): {row.what}"

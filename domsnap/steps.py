@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from domsnap.course import Moment, course
 from domsnap.shown import shown
 from domsnap.terminal import Ink, cells, safe, wrap
-from domsnap.told import SYMBOLS, Moment, course, how_long, undo_words
+from domsnap.told import SYMBOLS, how_long, nearby, undo_words
 from planner.operation import Effect
 from planner.plan import PHASES, Phase, Plan, Step
 
@@ -42,8 +43,8 @@ class _Steps:
         fits = len(phase) + 2 + cells(opening) <= self.width
         if opening and fits:
             heading += ": " + self.ink("red", opening)
-        elif all(moment.before == moment.after == "runs" for moment in moments):
-            heading += " (guest runs)"
+        elif (states := {state for each in moments for state in (each.before, each.after)}) in ({"runs"}, {"off"}):
+            heading += f" (guest {states.pop()})"
         yield (self.ink("red", "|") + " " if first.before == "still" else "") + heading
         for moment in moments:
             if moment.stops and (moment is not first or not fits):
@@ -72,7 +73,7 @@ class _Steps:
         bar = ink("red", "|") if moment.stands else " "
         number = f"{step.number:>{self.digits}}"
         indent = 5 + self.digits
-        said = safe(step.title) if len(self.plan.domains) == 1 else safe(f"{step.domain}: {step.title}")
+        said = self._said(step)
         lines = wrap(said, self.width - indent)
         style = _STYLES[step.effect]
         loud = style if step.effect in ("destroy", "stop", "go") else ""
@@ -81,6 +82,12 @@ class _Steps:
         yield from self._beside(block, self._undo(step), f"{bar} ")
         if self.verbose:
             yield from self._commands(step, bar + " " * (indent - 1))
+
+    def _said(self, step: Step) -> str:
+        """Return the title; files in the folder of the step's disk go by their names, for the table shows the path."""
+        path = next((row.path for row in self.plan.disks if (row.domain, row.vdev) == (step.domain, step.subject)), "")
+        title = nearby(safe(step.title), safe(path))
+        return title if len(self.plan.domains) == 1 else f"{safe(step.domain)}: {title}"
 
     def _undo(self, step: Step) -> tuple[str, ...]:
         """Return the undo of a step as it may be said, the longest first."""

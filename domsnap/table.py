@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from domsnap.terminal import Ink, cells, middle, safe, wrap
+from domsnap.told import HELD, nearby
 from domsnap.units import size
-from planner.plan import DiskRow, Plan
+from planner.plan import DiskRow, Plan, Verb
 
 # Columns that a path needs to say anything; with less it goes to the line below.
 _LEAST = 20
@@ -28,7 +29,7 @@ def disk_table(plan: Plan, width: int, ink: Ink) -> Iterator[str]:
         yield f"{_line(columns, widths)}  {middle(path, room) if beside else ''}"
         if not beside and path:
             yield f"  {middle(path, width - 2)}"
-        for line in wrap(_said(row), width - 2):
+        for line in wrap(_said(row, plan.verb), width - 2):
             if line:
                 yield "  " + ink("dim", line)
 
@@ -48,15 +49,10 @@ def _padded(text: str, width: int, right: bool) -> str:
     return pad + text if right else text + pad
 
 
-def _said(row: DiskRow) -> str:
-    return "; ".join(part for part in (safe(row.why), _kept(row)) if part)
-
-
-def _kept(row: DiskRow) -> str:
-    """Return where the content of the snapshot will be, if that is not the disk itself."""
-    if not row.holder or row.holder == row.path:
-        return ""
-    folder, _, name = row.holder.rpartition("/")
-    if folder and row.path.rpartition("/")[0] == folder:
-        return f"kept beside it as {safe(name)}"
-    return f"kept in {safe(row.holder)}"
+def _said(row: DiskRow, verb: Verb) -> str:
+    """Return why, and where the content of the snapshot is or will be, if that is not the disk itself."""
+    path, holder = safe(row.path), safe(row.holder)
+    name, why = nearby(holder, path), nearby(safe(row.why), path)
+    how = HELD[verb] if name == holder else HELD[verb].replace(" in", " as")
+    there = "" if holder in ("", path) else f"{how} {name}"
+    return "; ".join(part for part in ((there, why) if verb == "revert" else (why, there)) if part)

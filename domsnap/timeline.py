@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 
+from domsnap.course import GuestState, Moment, course, guest_states
 from domsnap.terminal import middle, safe
-from domsnap.told import SYMBOLS, GuestState, Moment, course, guest_states, how_long, undo_end
+from domsnap.told import SYMBOLS, how_long, undo_end
 from planner.plan import Plan
 
 LEFT, COLUMN, EDGE, LANE, GUEST, TOP = 104, 38, 24, 36, 58, 34

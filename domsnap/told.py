@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
 
+from domsnap.course import course, running
 from domsnap.terminal import safe
 from domsnap.units import duration
 from planner.commands import AwaitJob, Capture, Command, Qmp, Release, Rename, Run, Seal, Write
 from planner.operation import Effect
-from planner.plan import Plan, Space, Step, Subject
-
-GuestState = Literal["runs", "still", "off"]
+from planner.plan import Plan, Space, Step, Verb
 
 # The symbols suffice without colour.
 SYMBOLS: dict[Effect, str] = {"check": "<", "create": "+", "change": "~", "destroy": "-", "stop": "!", "go": ">"}
@@ -22,70 +19,13 @@ _TITLES = {
     "revert": "revert {domains} to snapshot {snapshot}",
     "delete": "delete snapshot {snapshot} of {domains}",
 }
+# Where what a snapshot holds of a disk will be, comes from, or is.
+HELD: dict[Verb, str] = {"create": "kept in", "revert": "from", "delete": "held in"}
 # Programs that say by their first argument what they do.
 _WITH_VERB = ("xl", "qemu-img", "tap-ctl", "vhd-util")
 # What of a command's words is shown where there is little room.
 _SHORT = {"blockdev-snapshot-delete-internal-sync": "delete snapshot"}
 _LOOKS = ("test", "lvs", "cat", "readlink", "sha256sum", "xl list", "xl domid")
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """A step, and what the guest of its domain does when it begins and when it is done."""
-
-    step: Step
-    before: GuestState
-    after: GuestState
-
-    @property
-    def stands(self) -> bool:
-        """Whether the guest stands still during the step, or from within it on, or until within it."""
-        return "still" in (self.before, self.after)
-
-    @property
-    def stops(self) -> bool:
-        return self.step.effect == "stop" and self.before == "runs"
-
-    @property
-    def goes(self) -> bool:
-        return self.step.effect == "go" and self.before != "runs"
-
-
-def course(plan: Plan) -> Iterator[Moment]:
-    """Yield every step with what its guest does, in order."""
-    states = {domain.name: _found(domain) for domain in plan.domains}
-    for step in plan.steps:
-        before = states.get(step.domain, "off")
-        after = states[step.domain] = _left(step, before)
-        yield Moment(step, before, after)
-
-
-def guest_states(plan: Plan, domain: str) -> Iterator[GuestState]:
-    """Yield what the guest of a domain does before all, during each step (of whichever domain), and after all."""
-    state = next(_found(each) for each in plan.domains if each.name == domain)
-    yield state
-    for moment in course(plan):
-        if moment.step.domain == domain:
-            yield "still" if moment.stands else moment.before
-            state = moment.after
-        else:
-            yield state
-    yield state
-
-
-def _found(domain: Subject) -> GuestState:
-    return "runs" if domain.state == "running" else "off" if domain.state == "off" else "still"
-
-
-def _left(step: Step, before: GuestState) -> GuestState:
-    return "still" if step.effect == "stop" else "runs" if step.effect == "go" else before
-
-
-def running(plan: Plan) -> list[str]:
-    """Return the domains whose guest runs when all is done."""
-    last = {domain.name: domain.state == "running" for domain in plan.domains}
-    last |= {moment.step.domain: moment.after == "runs" for moment in course(plan)}
-    return [name for name, runs in last.items() if runs]
 
 
 def title(plan: Plan) -> str:
@@ -135,14 +75,18 @@ def undone(plan: Plan) -> str:
     """Return up to where a failure undoes everything, as a sentence."""
     end = undo_end(plan)
     if not end:
-        return "No step is undone when one fails; correct what was wrong and run it again."
+        return "Nothing is undone when a step fails: mend the cause and run it again."
     if end == plan.steps[-1].number:
         return "A failure in any step undoes everything."
     if end == plan.commit:
-        return (
-            f"A failure in steps 1 to {end} undoes everything. A later one undoes nothing, and says what is left to do."
-        )
-    return f"A failure before step {end + 1} undoes everything; step {end + 1} itself cannot be undone."
+        return f"A failure up to step {end} undoes everything; a later one is reported."
+    return f"A failure before step {end + 1} undoes everything; from step {end + 1} on, not all can be undone."
+
+
+def nearby(text: str, path: str) -> str:
+    """Return `text` with the files in the folder of `path` named without it, for where the path itself is shown."""
+    folder = path.rpartition("/")[0]
+    return re.sub(rf"(?<!\S){re.escape(folder)}/(?=[^/\s]+(?!\S*/))", "", text) if folder else text
 
 
 def place(row: Space) -> str:

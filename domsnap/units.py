@@ -16,8 +16,9 @@ def size(count: int) -> str:
 
 
 def duration(low: int, high: int) -> str:
-    """Return a guess from `low` to `high` milliseconds: "50 to 400 ms", "8.3 to 14 s", "1 min 40 s to 12 min"."""
-    first, last = _time(low), _time(high)
+    """Return a guess from `low` to `high` milliseconds: "50 to 400 ms", "0.1 to 1.1 s", "1 min 40 s to 12 min"."""
+    first = f"{_short(low / 1000)} s" if 100 <= low < 1000 <= high else _time(low)
+    last = _time(high)
     if first == last:
         return last
     number, _, unit = first.partition(" ")

@@ -117,7 +117,8 @@ def test_the_stopped_steps_are_marked_in_the_list() -> None:
 def test_the_summary_is_in_plain_words() -> None:
     assert (
         "This plan takes a snapshot of the virtual machine web01 on xen1: its memory and 3 of its 4 disks, all at one"
-        " instant. The guest stands still once, for about 8.3 to 14 s; before and after that it runs. It destroys nothing."
+        " instant. The guest stands still once, for about 8.3 to 14 s; before and after that it runs."
+        " It destroys nothing."
     ) in Tree(page(plans.ordinary())).said()
     assert "It destroys data; what is lost is listed below." in Tree(page(plans.revert())).said()
     assert (

@@ -87,9 +87,9 @@ def test_the_undo_leaves_out_commands_that_only_look() -> None:
 
 
 def test_the_undo_is_promised_only_as_far_as_it_goes() -> None:
-    assert "A failure in steps 1 to 11 undoes everything." in preview(plans.ordinary())
-    assert "A failure before step 3 undoes everything; step 3 itself cannot be" in preview(plans.revert())
-    assert "No step is undone" in preview(plans.delete())
+    assert "A failure up to step 11 undoes everything; a later one is reported.\n" in preview(plans.ordinary())
+    assert "A failure before step 3 undoes everything; from step 3 on, not all" in preview(plans.revert())
+    assert "Nothing is undone when a step fails" in preview(plans.delete())
 
 
 def test_the_summary_counts_the_steps_that_are_shown() -> None:
@@ -175,6 +175,16 @@ def test_an_ordinary_domain_fits_a_screen() -> None:
     assert len(preview(plan).splitlines()) <= 60
 
 
+def test_files_in_the_folder_of_a_disk_go_by_their_name_and_all_others_by_their_path() -> None:
+    text = preview(plans.ordinary())
+    assert "  QEMU serves it (qdisk): overlay by QMP; kept as data.before-upgrade.qcow2\n" in text
+    assert "   3 + xvdb: link data.qcow2 to data.before-upgrade.qcow2 " in text
+    assert f"   2 + make the folder {plans.FOLDER} " in text
+    row = replace(plans.ordinary().disks[1], path="/srv/data.qcow2")
+    other = preview(replace(plans.ordinary(), disks=(row,)), width=120)
+    assert "xvdb: link /srv/xen/web01/data.qcow2 to " in " ".join(other.split())  # below the folder, not in it
+
+
 def test_warnings_name_their_place_in_the_spec() -> None:
     assert "\n  ! specs/web01.yaml:14:7: xvdc: the snapshot becomes invalid" in preview(plans.ordinary())
 
@@ -231,7 +241,8 @@ def test_bytes_read_as_people_say_them(count: int, said: str) -> None:
 
 @pytest.mark.parametrize(
     ("low", "high", "said"),
-    [(50, 400, "50 to 400 ms"), (900, 1500, "900 ms to 1.5 s"), (8300, 14200, "8.3 to 14 s"), (9000, 9000, "9 s"),
+    [(50, 400, "50 to 400 ms"), (900, 1500, "0.9 to 1.5 s"), (50, 1500, "50 ms to 1.5 s"), (970, 1000, "1 s"),
+     (8300, 14200, "8.3 to 14 s"), (9000, 9000, "9 s"),
      (60_000, 100_000, "60 s to 1 min 40 s"), (100_000, 160_000, "1 min 40 s to 2 min 40 s"),
      (7_200_000, 8_100_000, "2 h to 2 h 15 min")],
 )  # fmt: skip
