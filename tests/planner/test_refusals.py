@@ -323,3 +323,10 @@ def test_a_passing_name_is_never_one_that_qemu_still_knows_a_file_by() -> None:
     plan = compile_plan("create", disk("xvda", "external"), facts(domain(qcow2(nodes=(known,)))))
     taken_over = [command for step in plan.steps for command in step.do if isinstance(command, Rename)]
     assert taken_over[0] == Rename("/srv/vm/web01.qcow2.before-upgrade~new2", "/srv/vm/web01.qcow2")
+
+
+def test_a_disk_that_was_replaced_since_is_drift() -> None:
+    there = taken(spec(), facts(domain(qcow2())))
+    there = replace(there, domains=(domain(qcow2(path="/srv/vm/other.qcow2")),))
+    said = refused("revert", spec(), there)
+    assert "xvda was /srv/vm/web01.qcow2 and is /srv/vm/other.qcow2" in said
