@@ -90,6 +90,8 @@ def _obey(arguments: Sequence[str] | None, settings: Settings) -> int:
         raise Ended(1, "domsnap: out of memory; nothing was changed") from None
     except SystemExit as leaving:  # the completion options leave so, and so does a help text into a closed pipe
         return leaving.code if isinstance(leaving.code, int) else 0
+    if answer == 130:  # typer's word for Ctrl-C
+        raise KeyboardInterrupt
     return answer if isinstance(answer, int) else 0
 
 

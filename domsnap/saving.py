@@ -22,8 +22,8 @@ def save(path: str, data: bytes, kind: Kind) -> None:
     folder, name = os.path.split(path)
     passing = os.path.join(folder, f".{name}.{os.getpid()}~")
     try:
-        _write(passing, data, MODES[kind])
         try:
+            _write(passing, data, MODES[kind])
             _publish(passing, path, replace=replace)
         finally:
             _remove(passing)
@@ -42,14 +42,16 @@ def _ours(path: str) -> bool:
         return False
     except OSError as error:
         raise Refused([Diagnostic("cannot write the file", f"{path}: {error.strerror}")]) from None
-    with os.fdopen(descriptor, "rb") as file:
-        mode = os.fstat(file.fileno()).st_mode
+    try:
+        mode = os.fstat(descriptor).st_mode
         if stat.S_ISDIR(mode):
             raise _refused(path, "it is a directory", "add a file name")
         if not stat.S_ISREG(mode):
             raise _refused(path, "it is not a regular file", "leave -o out to print to standard output")
-        if _is_ours(file.read(_BEGIN)):
+        if _is_ours(os.read(descriptor, _BEGIN)):
             return True
+    finally:
+        os.close(descriptor)
     raise _refused(path, "it is not a plan or script made by domsnap", "choose another name, or remove it first")
 
 

@@ -16,7 +16,7 @@ LIBRARIES = {
     "schema": {"jsonschema", "yaml"},
     "planner": set[str](),
     "executor": {"jinja2", "qemu"},
-    "domsnap": {"click", "jinja2", "rich", "typer"},
+    "domsnap": {"click", "jinja2", "markupsafe", "rich", "typer"},
 }
 # What would make the same spec and facts give another plan: the clock, the host, the environment, chance.
 IMPURE = {
