@@ -39,6 +39,7 @@ def page(plan: Plan) -> str:
         pause=_capital(pause(plan)),
         short=_capital(pause(plan).partition(" ")[2]),
         long=how_long(plan),
+        stops=any(moment.stops for moment in course(plan)),
         undone=undone(plan),
         counts=tally(plan),
         picture=timeline(plan) if plan.steps else None,
@@ -78,11 +79,13 @@ def _story(plan: Plan) -> Iterator[str]:
             yield f"This plan brings {machine} back to the snapshot {plan.snapshot}: {_disks(plan)}, as they were then."
         case "delete":
             yield f"This plan deletes the snapshot {plan.snapshot} of {machine}. The machine itself stays as it is."
-    yield from _told_pause(plan)
+    yield _capital(_told_pause(plan))
     if plan.destroys:
         yield "It destroys data; what is lost is listed below."
     else:
         yield "It destroys nothing."
+    if plan.note:
+        yield f"{_capital(plan.note)}."
     yield undone(plan)
 
 
@@ -96,14 +99,17 @@ def _disks(plan: Plan) -> str:
     return f"{whose} memory and " + (f"all {whose} {held} disks" if held > 1 else f"{whose} disk")
 
 
-def _told_pause(plan: Plan) -> Iterator[str]:
-    stops = sum(moment.stops for moment in course(plan))
-    long = how_long(plan)
+def _told_pause(plan: Plan) -> str:
+    moments = list(course(plan))
+    stops, long = sum(moment.stops for moment in moments), how_long(plan)
     if stops == 1:
         past = "afterwards it runs on from the snapshot" if plan.verb == "revert" else "before and after that it runs"
-        yield f"The guest stands still once{f', for about {long}' if long else ''}; {past}."
-    else:
-        yield f"{_capital(pause(plan))}."
+        return f"The guest stands still once{f', for about {long}' if long else ''}; {past}."
+    if not stops and any(moment.goes for moment in moments):
+        return (
+            f"The guest does not run now; at the end it runs{' on from the snapshot' if plan.verb == 'revert' else ''}."
+        )
+    return f"{'The ' if len(plan.domains) == 1 else ''}{pause(plan)}."
 
 
 def _heading(moments: list[Moment]) -> str:

@@ -19,8 +19,9 @@ def shown(command: Command) -> str:
         case Run(argv):
             return _line(_words(argv), _terms(command))
         case Qmp(monitor, execute, arguments):
-            request = {"execute": execute, "arguments": dict(arguments)} if arguments else {"execute": execute}
-            return _line(_words(("qmp", monitor, canonical(request))), _terms(command))
+            said = f',"arguments":{canonical(dict(arguments))}' if arguments else ""
+            request = f'{{"execute":{canonical(execute)}{said}}}'
+            return _line(_words(("qmp", monitor, request)), _terms(command))
         case AwaitJob(monitor, job, complete, optional):
             end = ", and complete it when it is ready" if complete else ""
             maybe = ", if there is one" if optional else ""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from domsnap.course import GuestState, Moment, course, guest_states
 from domsnap.terminal import middle, safe
 from domsnap.told import SYMBOLS, how_long, undo_end
 from planner.plan import Plan
 
-LEFT, COLUMN, EDGE, LANE, GUEST, TOP = 104, 38, 24, 36, 58, 34
+LEFT, EDGE, LANE, GUEST, TOP = 104, 24, 36, 58, 34
+# The page's width, and how wide a step's column may be: the picture fits the page if it can.
+_PAGE, _NARROW, _WIDE = 888, 26, 44
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +67,18 @@ class Timeline:
 def timeline(plan: Plan) -> Timeline:
     """Lay the picture out; all numbers are in units of the SVG's view box."""
     moments = tuple(course(plan))
-    lanes = tuple(_lanes(plan, moments))
-    width = _x(len(moments)) + EDGE + 2
+    column = min(max((_PAGE - LEFT - 2 * EDGE) // max(len(moments), 1), _NARROW), _WIDE)
+    edges = [LEFT + EDGE + column * index for index in range(len(moments) + 1)]
+    lanes = tuple(_lanes(plan, moments, edges))
+    middles = [(start + end) // 2 for start, end in pairwise(edges)]
     return Timeline(
-        width=width,
+        width=edges[-1] + EDGE + 2,
         height=TOP + GUEST * len(plan.domains) + LANE * (len(lanes) - len(plan.domains)) + 44,
         below=TOP + GUEST * len(plan.domains) - 8,
         lanes=lanes,
-        phases=tuple(_phases(moments)),
-        numbers=tuple((moment.step.number, _x(index) + COLUMN // 2) for index, moment in enumerate(moments)),
-        commit=next((_x(index + 1) for index, each in enumerate(moments) if each.step.number == undo_end(plan)), 0),
+        phases=tuple(_phases(moments, edges)),
+        numbers=tuple((moment.step.number, x) for moment, x in zip(moments, middles, strict=True)),
+        commit=next((edges[index] for index, each in enumerate(moments, 1) if each.step.number == undo_end(plan)), 0),
     )
 
 
@@ -82,24 +86,26 @@ def _short(name: str) -> str:
     return middle(safe(name), 12)
 
 
-def _x(index: int) -> int:
-    return LEFT + EDGE + COLUMN * index
-
-
-def _phases(moments: tuple[Moment, ...]) -> Iterator[tuple[str, int, int]]:
+def _phases(moments: tuple[Moment, ...], edges: list[int]) -> Iterator[tuple[str, int, int]]:
     for phase, group in groupby(enumerate(moments), key=lambda each: each[1].step.phase):
         indexes = [index for index, _ in group]
-        yield phase.capitalize(), _x(indexes[0]), COLUMN * len(indexes)
+        yield phase.capitalize(), edges[indexes[0]], edges[indexes[-1] + 1] - edges[indexes[0]]
 
 
-def _lanes(plan: Plan, moments: tuple[Moment, ...]) -> Iterator[Lane]:
+def _lanes(plan: Plan, moments: tuple[Moment, ...], edges: list[int]) -> Iterator[Lane]:
     y = TOP
     for domain in plan.domains:
-        yield Lane(domain.name, _short(domain.name), y + 18, bars=tuple(_bars(plan, domain.name, moments)))
+        yield Lane(domain.name, _short(domain.name), y + 18, bars=tuple(_bars(plan, domain.name, edges)))
         y += GUEST
     for subject in _subjects(plan, moments):
         dots = tuple(
-            Dot(_x(index) + COLUMN // 2, each.step.number, SYMBOLS[each.step.effect], each.step.effect, each.step.title)
+            Dot(
+                (edges[index] + edges[index + 1]) // 2,
+                each.step.number,
+                SYMBOLS[each.step.effect],
+                each.step.effect,
+                each.step.title,
+            )
             for index, each in enumerate(moments)
             if subject in each.step.subject.split("+")
         )
@@ -114,10 +120,10 @@ def _subjects(plan: Plan, moments: tuple[Moment, ...]) -> list[str]:
     return [subject for subject in dict.fromkeys(order) if subject in there]
 
 
-def _bars(plan: Plan, domain: str, moments: tuple[Moment, ...]) -> Iterator[Bar]:
+def _bars(plan: Plan, domain: str, edges: list[int]) -> Iterator[Bar]:
     """Yield a guest's bars, with a little before the first step and behind the last for how it is found and left."""
     states = list(guest_states(plan, domain))
-    edges = [LEFT, *(_x(index) for index in range(len(moments) + 1)), _x(len(moments)) + EDGE]
+    edges = [LEFT, *edges, edges[-1] + EDGE]
     for state, group in groupby(enumerate(states), key=lambda each: each[1]):
         indexes = [index for index, _ in group]
         start, end = edges[indexes[0]], edges[indexes[-1] + 1]

@@ -62,12 +62,17 @@ def how_long(plan: Plan, domain: str = "") -> str:
     return duration(max(stop.low for stop in stops), max(stop.high for stop in stops)) if stops else ""
 
 
+def alters(step: Step) -> bool:
+    """Return whether a step leaves something behind that an undo would have to take back."""
+    return step.effect not in ("check", "go")
+
+
 def undo_end(plan: Plan) -> int:
     """Return the number of the last step whose failure undoes everything; 0 if no step's does."""
     last = plan.commit or max((step.number for step in plan.steps), default=0)
     if not any(step.undo and step.number <= last for step in plan.steps):
         return 0
-    firm = [step.number for step in plan.steps if not step.undo and step.effect not in ("check", "go")]
+    firm = [step.number for step in plan.steps if not step.undo and alters(step)]
     return min([last, *(number - 1 for number in firm)])
 
 
@@ -102,9 +107,11 @@ def place(row: Space) -> str:
 
 def undo_words(plan: Plan, step: Step) -> tuple[str, ...]:
     """Return the programs and requests that undo a step, in short, without those that only look; () where nothing is
-    undone: the step has no undo, or stands behind the commit point."""
+    undone: the step alters nothing, or stands behind the commit point, or no step of the plan is undone."""
     if plan.commit and step.number > plan.commit:
         return ()
+    if not step.undo and alters(step) and undo_end(plan):
+        return ("none",)
     words = dict.fromkeys(word for command in step.undo if (word := _word(command)) not in _LOOKS and word)
     if "rename back" in words:  # the links around a rename only serve it
         return tuple(word for word in words if word not in ("ln", "rm"))

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,8 +14,9 @@ from hypothesis import strategies as st
 from domsnap.preview import preview
 from domsnap.shown import shown
 from domsnap.terminal import cells, middle, safe, wrap
+from domsnap.told import nearby
 from domsnap.units import duration, size
-from planner.commands import Run
+from planner.commands import Qmp, Run
 from planner.plan import Plan
 from tests.domsnap import plans
 
@@ -84,6 +87,12 @@ def test_the_undo_leaves_out_commands_that_only_look() -> None:
     text = preview(plans.ordinary())
     assert "undo: xl unpause, rm\n" in text
     assert "undo: rename back\n" in text
+
+
+def test_a_step_that_cannot_be_undone_where_others_can_says_so() -> None:
+    assert re.search(r"^\| 3 ! destroy web01 +undo: none$", preview(plans.revert()), re.MULTILINE)
+    assert "undo: none" not in preview(plans.delete())  # there nothing is, and one sentence says it
+    assert "undo: none" not in preview(plans.ordinary())
 
 
 def test_the_undo_is_promised_only_as_far_as_it_goes() -> None:
@@ -185,6 +194,23 @@ def test_files_in_the_folder_of_a_disk_go_by_their_name_and_all_others_by_their_
     assert "xvdb: link /srv/xen/web01/data.qcow2 to " in " ".join(other.split())  # below the folder, not in it
 
 
+def test_a_folder_is_left_out_only_where_the_path_begins_with_it() -> None:
+    assert nearby("copy /srv/a.raw to /mnt/srv/b.raw and /srv/sub/c.raw", "/srv/x.raw") == (
+        "copy a.raw to /mnt/srv/b.raw and /srv/sub/c.raw"
+    )
+
+
+def test_a_guest_that_runs_is_not_said_to_run_again() -> None:
+    plan = plans.ordinary()
+    text = preview(replace(plan, steps=(plan.steps[0], replace(plan.steps[11], number=2)), stops=()))
+    assert "runs again" not in text
+    assert "guest runs on throughout" in text
+
+
+def test_wide_characters_take_two_columns_and_marks_none() -> None:
+    assert [cells(text) for text in ("web", "\u8868", "e\u0301", "\x1b[31mred\x1b[0m")] == [3, 2, 1, 3]
+
+
 def test_warnings_name_their_place_in_the_spec() -> None:
     assert "\n  ! specs/web01.yaml:14:7: xvdc: the snapshot becomes invalid" in preview(plans.ordinary())
 
@@ -199,6 +225,16 @@ def test_verbose_shows_every_command_whole_on_a_line_of_its_own() -> None:
     for step in plans.ordinary().steps:
         for command in (*step.checks, *step.do, *step.after, *step.undo):
             assert any(line.endswith(shown(command)) for line in lines)
+
+
+PLAIN = st.text(st.characters(categories=("L", "N", "P", "S")))
+
+
+@given(st.dictionaries(PLAIN, PLAIN | st.integers()))
+def test_a_request_that_is_shown_is_the_one_that_is_sent(arguments: dict[str, str | int]) -> None:
+    program, monitor, request = shlex.split(shown(Qmp("/run/m", "transaction", arguments)))
+    sent = json.loads(request)
+    assert (program, monitor, sent["execute"], sent.get("arguments", {})) == ("qmp", "/run/m", "transaction", arguments)
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\0")), min_size=1, max_size=4).map(tuple))
