@@ -20,9 +20,9 @@ LIBRARIES = {
 }
 # What would make the same spec and facts give another plan: the clock, the host, the environment, chance.
 IMPURE = {
-    "asyncio", "ctypes", "datetime", "fcntl", "getpass", "glob", "grp", "io", "locale", "multiprocessing", "os", "pathlib",
-    "platform", "pwd", "random", "secrets", "select", "shutil", "signal", "socket", "subprocess", "sys", "tempfile",
-    "threading", "time", "uuid",
+    "asyncio", "ctypes", "datetime", "fcntl", "getpass", "glob", "grp", "io", "locale", "multiprocessing", "os",
+    "pathlib", "platform", "pwd", "random", "secrets", "select", "shutil", "signal", "socket", "subprocess", "sys",
+    "tempfile", "threading", "time", "uuid",
 }  # fmt: skip
 
 
@@ -93,7 +93,10 @@ def test_validate_loads_neither_planner_nor_executor_nor_jinja_nor_rich(tmp_path
     assert done.stdout.splitlines()[-1] == "0"
 
 
-LAZY = "import sys, domsnap; print(*sorted({name.split('.')[0] for name in sys.modules} & {'yaml', 'jsonschema', 'typer'}))"
+LAZY = """
+import sys, domsnap
+print(*sorted({name.split(".")[0] for name in sys.modules} & {"yaml", "jsonschema", "typer"}))
+"""
 
 
 def test_the_python_api_is_imported_on_first_use() -> None:
