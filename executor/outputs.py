@@ -1,0 +1,49 @@
+"""The texts that a host's programs printed, and what its kernel said: all that the facts are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A process as /proc shows it: field 22 of stat, and where its exe and its standard output (fd/1) point."""
+
+    pid: int
+    started: int
+    exe: str
+    stdout: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What a host said, each text under the command that printed it: one call of each tool for the whole host.
+
+    observed: an RFC 3339 time. qemu_img_info: by the absolute path of the image that it was called for. qmp: by domid,
+    then by command (executor/parse/qmp.py). records: the text of each record.json by its folder; current: of each
+    `current` by domain. The rest is asked of the kernel: processes (the device models and every `xl`); inodes,
+    "device:inode" by path; links, the resolved path of each target that is not its own; reflink, the mount points where
+    a probe shared blocks.
+    """
+
+    observed: str
+    xl_info: str
+    xl_list: str
+    xl_list_long: str
+    xenstore: str
+    findmnt: str
+    df: str
+    lvs: str = ""
+    vgs: str = ""
+    lvm_version: str = ""
+    qemu_img_version: str = ""
+    qemu_img_info: Mapping[str, str] = field(default_factory=dict)
+    qmp: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+    records: Mapping[str, str] = field(default_factory=dict)
+    current: Mapping[str, str] = field(default_factory=dict)
+    processes: tuple[Running, ...] = ()
+    inodes: Mapping[str, str] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)
+    reflink: tuple[str, ...] = ()
+    save_rate: int = 0

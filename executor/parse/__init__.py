@@ -1,0 +1,1 @@
+"""What the host's programs print, read into values: pure functions of texts."""

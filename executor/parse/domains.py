@@ -1,0 +1,134 @@
+"""The domains of a host, put together from xl, xenstore, QEMU, LVM and the images."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from executor.outputs import Outputs, Running
+from executor.parse import lvm, qmp, xenstore, xl
+from executor.parse.unreadable import unreadable
+from planner.facts import Disk, Domain, Image, Node, Process, Qemu, Volume
+
+MONITORS = "/var/run/xen"  # XEN_RUN_DIR of every distribution (m4/paths.m4)
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+# What QEMU calls the emulated drives of an HVM guest (libxl's light/libxl_dm.c; QEMU's blockdev.c).
+_EMULATED = {
+    "hda": ("ide0-hd0", "ahcidisk-0"), "hdb": ("ide0-hd1", "ahcidisk-1"), "hdc": ("ide1-hd0", "ahcidisk-2"),
+    "hdd": ("ide1-hd1", "ahcidisk-3"), "sda": ("scsi0-hd0",), "sdb": ("scsi0-hd1",), "sdc": ("scsi0-hd2",),
+    "sdd": ("scsi0-hd3",),
+}  # fmt: skip
+
+
+def domains(outputs: Outputs, images: Mapping[str, Image], volumes: tuple[Volume, ...]) -> Iterator[Domain]:
+    """Yield every domain but dom0. Raises Refused naming the command whose output cannot be read."""
+    store = xenstore.entries(outputs.xenstore)
+    configured = {config.domid: config for config in xl.configurations(outputs.xl_list_long)}
+    for row in xl.rows(outputs.xl_list):
+        config = configured.get(row.domid)
+        if row.domid == 0 or (config is None and row.state == "dying"):  # a dying one may go between the two calls
+            continue
+        if config is None:
+            raise unreadable(xl.LONG, outputs.xl_list_long, f"no domain {row.domid}, which `{xl.LIST}` shows")
+        if config.type not in ("pv", "pvh", "hvm"):
+            raise unreadable(xl.LONG, config.type, f"an unknown type of domain ({config.name})")
+        asked = row.state == "running" and xenstore.asked_to_shut_down(store, row.domid)
+        yield Domain(
+            name=config.name,
+            uuid=row.uuid or store.get(f"/local/domain/{row.domid}/vm", "").removeprefix("/vm/"),
+            type=config.type,  # type: ignore[arg-type]  # one of the three literals, as was just proved
+            state="shutting-down" if asked else row.state,
+            memory=config.memory,
+            disks=tuple(_disks(outputs, config, store, images, volumes)),
+            domid=row.domid,
+            vnuma=config.vnuma,
+            devices=config.devices,
+            xl_monitor=xl_monitor(outputs.processes, config.name),
+            qemu=_qemu(outputs, config, xenstore.device_model(store, row.domid)),
+        )
+
+
+def xl_monitor(processes: tuple[Running, ...], name: str) -> Process | None:
+    """Return the process that restarts the domain when it reboots: the `xl` whose standard output is the domain's log.
+
+    Seen on 4.17 and 4.20: /var/log/xen/xl-NAME.log, which logrotate may have given another name since.
+    """
+    log = re.compile(rf"/var/log/xen/xl-{re.escape(name)}\.log(\.[0-9]+)?( \(deleted\))?")
+    found = [p for p in processes if p.exe.rpartition("/")[2] == "xl" and log.fullmatch(p.stdout)]
+    newest = max(found, key=lambda process: process.started, default=None)
+    return Process(newest.pid, newest.started, newest.exe) if newest else None
+
+
+def _qemu(outputs: Outputs, config: xl.Configuration, pid: int | None) -> Qemu | None:
+    if pid is None:
+        return None
+    process = next((process for process in outputs.processes if process.pid == pid), None)
+    if process is None:
+        raise unreadable(xenstore.LS, str(pid), f"the device model of {config.name} is no process of this host")
+    who = Process(pid, process.started, process.exe)
+    answers = outputs.qmp.get(config.domid)
+    if answers is None:  # it does not answer: its disks have no nodes then, and no plan relies on it
+        return Qemu(who, "", "", "unreachable", config.dm_restrict)
+    monitor = f"{MONITORS}/qmp-libxenstat-{config.domid}"
+    return Qemu(who, qmp.version(answers), monitor, qmp.status(answers), config.dm_restrict, qmp.jobs(answers))
+
+
+def _disks(
+    outputs: Outputs,
+    config: xl.Configuration,
+    store: Mapping[str, str],
+    images: Mapping[str, Image],
+    volumes: tuple[Volume, ...],
+) -> Iterator[Disk]:
+    """Yield the disks that have a backend now; the configuration adds what the store does not say."""
+    configured = {disk.vdev: disk for disk in config.disks}
+    answers = outputs.qmp.get(config.domid, _NOTHING)
+    drives = tuple(qmp.drives(answers)) if answers else ()
+    for backend in xenstore.backends(store, config.domid):
+        said = configured.get(backend.vdev)
+        volume = _volume(volumes, backend.path, outputs.links.get(backend.path, ""))
+        path = lvm.path(volume) if volume else outputs.links.get(backend.path, backend.path)
+        drive = _drive(drives, backend) if backend.kind == "qdisk" else None
+        image = images.get(path)
+        sizes = (drive.capacity if drive else 0, backend.capacity, volume.size if volume else 0)
+        yield Disk(
+            vdev=backend.vdev,
+            backend=backend.kind,
+            format=said.format if said else backend.format,
+            target=said.target if said else backend.path,
+            path=path,
+            capacity=next(filter(None, sizes), image.capacity if image else 0),
+            writable=backend.writable,
+            cdrom=backend.cdrom,
+            backend_domain=backend.domain,
+            device=drive.device if drive else "",
+            nodes=tuple(_nodes(drive, path, images)) if drive else (),
+            volume=volume.id if volume else "",
+        )
+
+
+def _volume(volumes: tuple[Volume, ...], *names: str) -> Volume | None:
+    return next((each for each in volumes if {lvm.path(each), lvm.mapper_path(each)} & set(names)), None)
+
+
+def _drive(drives: tuple[qmp.Drive, ...], backend: xenstore.Backend) -> qmp.Drive | None:
+    """Return the drive through which the guest uses the disk now: an HVM guest has both until its drivers are up."""
+    plain = next((drive for drive in drives if not drive.device and drive.vdev == backend.vdev), None)
+    emulated = next((drive for drive in drives if drive.device in _EMULATED.get(backend.vdev, ())), None)
+    return plain if emulated is None or (plain and backend.connected) else emulated
+
+
+def _nodes(drive: qmp.Drive, path: str, images: Mapping[str, Image]) -> Iterator[Node]:
+    """Yield QEMU's chain beside the chain on disk: QEMU goes on calling a file by the name it had when it was opened.
+
+    Where the two are not equally long the files are taken to have the names that QEMU knows.
+    """
+    on_disk = []
+    while path in images and path not in on_disk:
+        on_disk.append(path)
+        path = images[path].backing
+    known = [file for _, file in drive.nodes]
+    today = on_disk if len(on_disk) == len(known) else known
+    yield from (Node(name, file, where) for (name, file), where in zip(drive.nodes, today, strict=True))
