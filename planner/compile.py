@@ -43,6 +43,11 @@ def compile_plan(
     _hold_assumptions(draft)
     match verb:
         case "create":
+            if spec.snapshot.startswith("pre-revert-"):
+                detail = (
+                    f"{spec.snapshot}: names that begin with pre-revert- are those of presents that a revert has saved"
+                )
+                draft.refuse("a reserved name", detail, "choose another name", "snapshot")
             there = facts.record(domain.name, spec.snapshot)
             if there is not None:
                 return _already(draft, there)

@@ -9,14 +9,14 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, order=True)
 class Position:
-    """A place in a text; `line` and `column` count from 1, `column` in characters."""
+    """A place in a text; `line` and `column` count from 1, `column` in characters; 0 where only the file is known."""
 
     file: str
     line: int
     column: int
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}"
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,8 @@ class Diagnostic:
         where = self.position
         return {
             "file": where.file if where else None,
-            "line": where.line if where else None,
-            "column": where.column if where else None,
+            "line": where.line or None if where else None,
+            "column": where.column or None if where else None,
             "path": self.path,
             "severity": self.severity,
             "summary": self.summary,

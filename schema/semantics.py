@@ -1,0 +1,136 @@
+"""What a schema cannot say of a spec: what goes together, what is kept for others, and why memory is never optional."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from schema.diagnostic import Diagnostic
+from schema.source import Document, Path
+from schema.validate import shown
+
+_NONE = {"none", "no", "false", "off", "null", "~", "disk-only", "disk"}
+# Which methods can hold an image of which format.
+_FORMATS = {
+    "raw": ("reflink", "copy", "lvm", "exclude"),
+    "qcow2": ("internal", "external", "exclude"),
+    "vhd": ("vhd", "exclude"),
+}
+_REASON = "a disk is left alone for a reason, which is kept with the snapshot"
+_UNITS = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_SIZE = re.compile(r"([0-9]+)(?:\.([0-9]+))? ?([KMGT]?)(?:i?B?)")
+
+
+def size(text: str | int) -> int:
+    """Return the bytes that a size says; K, M, G and T count by 1024, with or without iB."""
+    found = _SIZE.fullmatch(str(text))
+    if found is None:
+        raise ValueError(text)
+    whole, part, unit = found.groups()
+    return int(whole) * _UNITS[unit] + (int(part[:9]) * _UNITS[unit] // 10 ** len(part[:9]) if part else 0)
+
+
+def no_memory(document: Document) -> Diagnostic | None:
+    """Return the refusal of `memory: none` in any of its spellings, None if the memory is not declined."""
+    value = document.value.get("memory") if isinstance(document.value, dict) else None
+    path: Path = ("memory",)
+    if isinstance(value, dict):
+        value, path = value.get("capture"), ("memory", "capture")
+    if not isinstance(value, str) or value.lower() not in _NONE:
+        return None
+    return document.say(
+        "memory is never left out",
+        "disks alone, taken from under a running guest, are what a crash leaves behind: file systems in the middle of"
+        " their writes, and nothing to resume",
+        "leave `memory` out for a paused capture, or say capture: live",
+        document.positions.get(path),
+        path,
+    )
+
+
+def semantics(document: Document) -> Iterator[Diagnostic]:
+    """Yield what is wrong beyond the schema; what has the wrong shape is passed over, the schema has spoken of it."""
+    value = document.value
+    if not isinstance(value, dict):
+        return
+    disks, memory = (_mapping(value.get(key)) for key in ("disks", "memory"))
+    yield from _reserved(document, value)
+    yield from _paths(document, value, disks, memory)
+    for vdev, disk in disks.items():
+        if isinstance(disk, dict):
+            yield from _disk(document, ("disks", vdev), disk)
+        elif disk == "exclude":
+            hint = f"{vdev}: {{method: exclude, reason: swap}}"
+            yield _say(document, "a reason is missing", _REASON, hint, ("disks", vdev))
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _say(document: Document, summary: str, detail: str, hint: str, path: Path) -> Diagnostic:
+    return document.say(summary, detail, hint, document.positions.get(path), path)
+
+
+def _reserved(document: Document, value: dict[str, Any]) -> Iterator[Diagnostic]:
+    name = value.get("snapshot")
+    if isinstance(name, str) and name in ("current", ".", ".."):
+        yield _say(
+            document, "a reserved name", f"{name!r} has a meaning in the store", "choose another name", ("snapshot",)
+        )
+
+
+def _paths(
+    document: Document, value: dict[str, Any], disks: dict[str, Any], memory: dict[str, Any]
+) -> Iterator[Diagnostic]:
+    said: dict[str, Path] = {}
+    places: list[tuple[Path, Any]] = [(("store",), value.get("store")), (("memory", "file"), memory.get("file"))]
+    targets = [
+        (("disks", vdev, "target"), disk.get("target")) for vdev, disk in disks.items() if isinstance(disk, dict)
+    ]
+    for path, text in (*places, *targets):
+        if not isinstance(text, str) or not text.startswith("/"):
+            continue
+        if posixpath.normpath(text) != text:
+            clean = posixpath.normpath(text).replace("//", "/")
+            yield _say(
+                document, "not a plain path", f"{shown(text)} has `..`, `.`, or a slash too many", f"use {clean}", path
+            )
+        if text in said and path[-1] != "store":
+            other = ".".join(map(str, said[text]))
+            yield _say(
+                document,
+                "two things at one path",
+                f"{shown(text)} is also {other}",
+                "give each a path of its own",
+                path,
+            )
+        said.setdefault(text, path)
+    store = value.get("store")
+    for path, text in targets:
+        if isinstance(store, str) and isinstance(text, str) and (store == text or store.startswith(f"{text}/")):
+            yield _say(document, "the store lies inside an image", f"{shown(text)} is the image of {path[1]}",
+                       "choose a folder for `store`", ("store",))  # fmt: skip
+
+
+def _disk(document: Document, path: Path, disk: dict[str, Any]) -> Iterator[Diagnostic]:
+    method = disk.get("method")
+    if method == "exclude" and "reason" not in disk:
+        yield _say(document, "a reason is missing", _REASON, "add `reason: swap`, or what it is", path)
+    if method != "exclude" and "reason" in disk:
+        detail = f"`reason` goes with `method: exclude`; this is {method or 'the default method'}"
+        yield _say(document, "a reason for nothing", detail, "leave it out, or use `description`", (*path, "reason"))
+    if method != "lvm" and "size" in disk:
+        detail = f"`size` is the room of a thick LVM snapshot; this is {method or 'the default method'}"
+        yield _say(document, "a size for nothing", detail, "leave it out, or say method: lvm", (*path, "size"))
+    form = str(disk.get("format"))
+    if isinstance(method, str) and form in _FORMATS and method not in _FORMATS[form]:
+        fits = " or ".join(each for each in _FORMATS[form] if each != "exclude")
+        detail = f"`{method}` cannot hold a {form} image"
+        yield _say(document, "method and format do not fit", detail, f"for {form} use {fits}", (*path, "method"))
+    backend = disk.get("backend")
+    if method in ("internal", "external") and backend in ("phy", "tap"):
+        detail = f"`{method}` is done by QEMU, which does not serve a disk on {backend}"
+        yield _say(document, "method and backend do not fit", detail, "use lvm, reflink or copy", (*path, "method"))
