@@ -99,7 +99,7 @@ class Checker:
                 yield self.diagnostic("a key is missing", f"{names} must be said", "", path)
             case "anyOf":
                 yield from self._best(error, path)
-            case _ if "allOf" in error.schema_path and error.validator in ("not", "const"):
+            case _ if "allOf" in error.schema_path:
                 return  # what goes together is said by schema.semantics, in words
             case "type":
                 yield self._wrong_kind(error, path)
