@@ -105,7 +105,12 @@ def facts(file: str) -> Facts:
     from planner.facts import facts_from_json
     from schema.read import read_json
 
-    return facts_from_json(read_json("facts", reading.contents(file, reading.JSON), reading.shown(file)))
+    name = reading.shown(file)
+    document = read_json("facts", reading.contents(file, reading.JSON), name)
+    try:
+        return facts_from_json(document)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # of large files only a sample was checked
+        raise _refuse("these are not facts", f"{name}: {error}", "see `domsnap schema facts`") from None
 
 
 def _chosen(specs: tuple[Spec, ...], request: Request, name: str) -> tuple[Spec, ...]:

@@ -287,6 +287,16 @@ def test_facts_that_cannot_be_read_are_one_clean_error(domsnap: Domsnap, tmp_pat
         assert "bug" not in err
 
 
+def test_large_facts_that_are_wrong_somewhere_are_one_clean_error(domsnap: Domsnap, tmp_path: Path) -> None:
+    facts = document(4000)
+    facts["domains"][3999] = {"name": "d03999"}
+    (tmp_path / "large.json").write_text(json.dumps(facts))
+    status, out, err = domsnap("plan", "one.yaml", "--facts", "large.json")
+    assert (status, out) == (1, "")
+    assert "large.json" in err
+    assert "bug" not in err
+
+
 def test_an_endless_file_is_refused(domsnap: Domsnap) -> None:
     status, out, err = domsnap("validate", "/dev/zero")
     assert (status, out) == (1, "")
