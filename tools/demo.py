@@ -1,7 +1,8 @@
 """Shows plan and script of every spec in specs/ over the recorded facts in specs/facts/.
 
-Each spec is planned over every recorded host that knows its domain, offline where it states all that a plan needs. The
-whole output lies in build/demo/; on the screen is the plan, and the head of the script.
+Each snapshot is planned over every recorded host that knows its domain, and offline where its spec states all that a
+plan needs. On the screen is the first of these, plan and head of the script, and of the others the last line; the whole
+output lies in build/demo/.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from domsnap import facts_from_json, read_json, read_specs
+from domsnap import Facts, facts_from_json, read_json, read_specs
 from schema.spec import Spec
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,60 +22,65 @@ HEAD = 24
 
 
 def main() -> int:
-    """Print it all; exit 1 if a spec could be planned over nothing."""
+    """Print it all; return 1 if there is no plan for some snapshot, or no script for a plan that can have one."""
     shutil.rmtree(ROOT / BUILD, ignore_errors=True)
     (ROOT / BUILD).mkdir(parents=True)
+    recorded = {
+        str(path.relative_to(ROOT)): facts_from_json(read_json("facts", path.read_bytes(), path.name))
+        for path in sorted((ROOT / "specs" / "facts").glob("*.json"))
+    }
     failed = []
     for path in sorted((ROOT / "specs").glob("*.yaml")):
-        spec = path.relative_to(ROOT)
-        documents = read_specs(path.read_bytes(), str(spec))
-        for number, document in enumerate(documents, 1):
-            choice = ["--document", str(number)] if len(documents) > 1 else []
-            ways = list(_ways(document))
-            shown = [_show([str(spec), *way, *choice], _name(spec, way, choice)) for way in ways]
-            if not ways or not all(shown):
-                failed.append(f"{spec} {document.domain}/{document.snapshot}")
-    print(f"All of it: {BUILD}/")
+        name = str(path.relative_to(ROOT))
+        specs = read_specs(path.read_bytes(), name)
+        for number, spec in enumerate(specs, 1):
+            choice = ["--document", str(number)] if len(specs) > 1 else []
+            ways = list(_ways(spec, recorded))
+            shown = [_show([name, *way, *choice], spec, brief=way != ways[0]) for way in ways]
+            if not shown or not all(shown):
+                failed.append(f"{name} {spec.domain}/{spec.snapshot}")
+    print(f"All of it, plans and whole scripts: {BUILD}/")
     if failed:
-        print(f"Without a plan: {', '.join(failed)}", file=sys.stderr)
+        print(f"FAILED: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _ways(spec: Spec) -> Iterator[list[str]]:
+def _ways(spec: Spec, recorded: dict[str, Facts]) -> Iterator[list[str]]:
     """Yield the options with which this snapshot can be planned."""
-    for path in sorted((ROOT / "specs" / "facts").glob("*.json")):
-        facts = facts_from_json(read_json("facts", path.read_bytes(), path.name))
+    for name, facts in recorded.items():
         if any(domain.name == spec.domain for domain in facts.domains):
-            yield ["--facts", str(path.relative_to(ROOT))]
+            yield ["--facts", name]
     if spec.assume:
         yield ["--offline"]
 
 
-def _name(spec: Path, way: list[str], choice: list[str]) -> str:
-    return ".".join([spec.stem, *choice[1:], Path(way[-1]).name.removesuffix(".json").lstrip("-")])
-
-
-def _show(words: list[str], name: str) -> bool:
-    """Print the plan and the head of the script, and keep both; say whether it went well."""
-    plan, script = _domsnap("plan", *words), _domsnap("script", *words)
-    if plan is None or script is None:
-        return False
+def _show(words: list[str], spec: Spec, *, brief: bool) -> bool:
+    """Print plan and script, and keep both in files; say whether all is as it should be."""
+    name = ".".join(Path(word).name.removesuffix(".yaml").removesuffix(".json").lstrip("-") for word in words)
+    plan, planned = _domsnap("plan", words)
+    script, printed = _domsnap("script", words)
     (ROOT / BUILD / f"{name}.txt").write_text(plan, encoding="utf-8")
     (ROOT / BUILD / f"{name}.sh").write_text(script, encoding="utf-8")
-    print(f"$ domsnap plan {' '.join(words)}\n\n{plan}")
-    lines = script.splitlines()
-    print(f"$ domsnap script {' '.join(words)} | head -n {HEAD}\n")
-    print("\n".join(lines[:HEAD]))
-    print(f"... {len(lines)} lines in {BUILD / name}.sh\n\n{'=' * 80}\n")
-    return True
+    if brief:
+        print(f"$ domsnap plan {' '.join(words)} | tail -n 1\n\n{plan.splitlines()[-1]}\n")
+        print(f"$ domsnap script {' '.join(words)} | wc -l\n\n{len(script.splitlines())}\n")
+    else:
+        print(f"{'=' * 80}\n\n$ domsnap plan {' '.join(words)}\n\n{plan}")
+        lines = script.splitlines()
+        print(f"$ domsnap script {' '.join(words)} | head -n {HEAD}\n")
+        print("\n".join(lines[:HEAD]))
+        print(f"...\n{len(lines)} lines, all of them in {BUILD / name}.sh\n" if printed else "")
+    # A live capture is planned, but has no script yet; domsnap says so, and that is the output.
+    return planned and (printed or spec.memory.capture == "live")
 
 
-def _domsnap(*words: str) -> str | None:
-    argv = [sys.executable, "-m", "domsnap", *words]
-    done = subprocess.run(argv, cwd=ROOT, stdout=subprocess.PIPE, check=False, encoding="utf-8")
-    if done.returncode:
-        print(f"$ domsnap {' '.join(words)}\nexited {done.returncode}\n", file=sys.stderr)
-    return None if done.returncode else done.stdout
+def _domsnap(command: str, words: list[str]) -> tuple[str, bool]:
+    """Return what domsnap prints, and whether it exited 0."""
+    argv = [sys.executable, "-m", "domsnap", command, *words]
+    done = subprocess.run(
+        argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, encoding="utf-8"
+    )
+    return done.stdout, done.returncode == 0
 
 
 if __name__ == "__main__":
