@@ -1,0 +1,232 @@
+"""A plan as a POSIX shell script that does the same as apply: to be reviewed, kept and run without domsnap."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from functools import cache
+from importlib.resources import files
+from posixpath import dirname
+from typing import TYPE_CHECKING, assert_never
+
+from executor.quote import join, quote
+from planner.commands import AwaitJob, Capture, Command, Qmp, Release, Rename, Run, Seal, Write, canonical, to_json
+from planner.plan import Plan, Step, rollback
+from schema.diagnostic import Diagnostic, Refused
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+USAGE = """usage: sh {name} [--check]
+
+Run it as root on the plan's host. --check runs the checks that come before the first
+change, and changes nothing.
+
+exit status: 0 done; 1 a check failed or wrong usage, nothing changed; 3 the domain is
+not the one that was planned for: plan again; 4 locked; 5 failed, everything undone;
+6 failed, attention needed: what is left is said; 128+n ended by signal n"""
+
+
+def script(plan: Plan) -> str:
+    """Return the script; the same plan gives the same bytes.
+
+    Raises Refused for a live capture, which this version cannot print.
+    """
+    commands = [c for step in plan.steps for c in (*step.checks, *step.do, *step.after, *step.undo)]
+    if any(isinstance(command, Capture | Release) for command in commands):
+        raise Refused([_NO_LIVE])
+    monitors = sorted({command.monitor for command in commands if isinstance(command, Qmp | AwaitJob)})
+    subject = plan.domains[0]
+    folder = f"{plan.store}/{subject.name}"
+    return _template().render(
+        header=_header(plan),
+        usage=USAGE.format(name=f"{subject.name}-{plan.snapshot}.sh"),
+        plan=plan.id,
+        total=len(plan.steps),
+        folder=quote(folder),
+        lock=f"${{DOMSNAP_RUN:-/run/domsnap}}/{quote(subject.uuid)}.lock",
+        journal=quote(f"{folder}/journal"),
+        helper=any(isinstance(command, Qmp | AwaitJob | Seal) for command in commands),
+        monitors="".join(f" {quote(monitor)}" for monitor in monitors),
+        companion=_companion(),
+        undos="\n".join(_undo(step) for step in plan.steps if step.undo),
+        rollback="\n".join(_indent(_rollback(plan))) or "  :",
+        undos_by_hand="\n".join(_indent(_undos_by_hand(plan))) or "  :",
+        rest="\n".join(_indent(_rest(plan))) or "  :",
+        steps="\n".join(line for step in plan.steps for line in _step(step, plan)),
+    )
+
+
+_NO_LIVE = Diagnostic(
+    "a live capture cannot be printed as a script yet",
+    "the receiver that a live capture needs is not part of scripts in this version",
+    "use `capture: paused` for a script",
+)
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, StrictUndefined  # slow to load, and only scripts need it
+
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True, autoescape=False)  # noqa: S701  # shell text; every word goes through quote()
+    return environment.from_string(_file("templates/script.sh.j2"))
+
+
+def _file(name: str) -> str:
+    return (files("executor") / name).read_text(encoding="utf-8")
+
+
+def _companion() -> str:
+    """Return the companion with the walker put in the place of its import: one place for each fact."""
+    head, _, rest = _file("templates/monitor.py").partition("# --- the walker goes here\n")
+    tail = rest.partition("# --- the walker ends here\n")[2]
+    walker = _file("stream.py")
+    imports = "from typing import BinaryIO\n"
+    body = walker[walker.index(imports) + len(imports) :]
+    head = head.replace("import sys\n", "import struct\nimport sys\n")
+    head = head.replace(
+        "from typing import Any\n", "from collections.abc import Callable\nfrom typing import Any, BinaryIO\n"
+    )
+    return (head + body + "\n" + tail).strip()
+
+
+def _header(plan: Plan) -> str:
+    said = [f"{plan.verb} snapshot {plan.snapshot} of {', '.join(domain.name for domain in plan.domains)}"]
+    said += [plan.description] if plan.description else []
+    said += ["", f"plan      {plan.id}", f"spec      {plan.spec or '-'}", f"host      {plan.host}"]
+    for domain in plan.domains:
+        number = "off" if domain.domid is None else f"domain {domain.domid}"
+        said.append(f"domain    {domain.name}, {number}, {domain.type}, UUID {domain.uuid}")
+    said.append(f"observed  {plan.observed or 'nothing: planned offline'}")
+    said += [f"stops     {stop.domain} for {stop.low}-{stop.high} ms: {stop.basis}" for stop in plan.stops]
+    said += [f"needs     {row.needs} bytes in {row.place}: {row.what}" for row in plan.space]
+    said += [f"DESTROYS  {line}" for line in plan.destroys] or ["destroys  nothing"]
+    said += [f"WARNING   {warning.text}" for warning in plan.warnings]
+    said += [f"UNTESTED  {method}: never run on a real host" for method in plan.untested]
+    said += ["", *USAGE.format(name="THIS-FILE").split("\n")]
+    return "\n".join(_comment(line) for line in said)
+
+
+def _comment(text: str) -> str:
+    """Return comment lines; nothing in a text can end the comment."""
+    shown = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    return "\n".join(f"# {line}".rstrip() for line in textwrap.wrap(shown, 112, subsequent_indent="  ") or [""])
+
+
+def _step(step: Step, plan: Plan) -> Iterator[str]:
+    number = step.number
+    yield ""
+    yield _comment(f"Step {number} of {len(plan.steps)}, {step.phase}: {step.title}")
+    if step.why:
+        yield _comment(f"({step.why})")
+    yield f"current={number}"
+    yield f"begin {number} {quote(step.title)}"
+    # A domain that is not the one that was planned for makes the plan stale: exit status 3.
+    stale = " 3" if step.effect == "check" and step.subject == "domain" else ""
+    for command in step.checks:
+        yield from lines(command, f"fail {number}{stale}")
+    if step.effect != "check":
+        yield f"arm {number}"
+    for command in (*step.do, *step.after):
+        yield from lines(command, f"fail {number}")
+    yield f"end {number}"
+    thaw = max((each.number for each in plan.steps if each.phase == "thaw"), default=0)
+    if step.commit:
+        yield "committed=yes"
+        if number < thaw:
+            yield "# No signal may come between this and the guest."
+            yield "trap '' HUP INT TERM"
+    if number == thaw:
+        yield "catch"
+
+
+def lines(command: Command, failure: str) -> Iterator[str]:
+    """Yield the shell lines of one command; `failure` is what is done when it fails."""
+    match command:
+        case Run(when=when, unless=unless) if when or unless:
+            yield f"if {'' if when else '! '}probe {join(when or unless)}; then"
+            yield f"  {_run(command)} || {failure}"
+            yield "fi"
+        case Run():
+            yield f"{_run(command)} || {failure}"
+        case Qmp() | AwaitJob() | Seal():
+            yield f"ask {quote(canonical(to_json(command)))} || {failure}"
+        case Write(path=path, text=text):
+            yield f"write {quote(path)} {quote(text)} || {failure}"
+        case Rename(source=source, target=target):
+            yield f"run mv -f -T -- {quote(source)} {quote(target)} || {failure}"
+            folders = dict.fromkeys((dirname(target), dirname(source)))
+            yield f"run sync -- {join(tuple(folders))} || {failure}"
+        case Capture() | Release():
+            raise Refused([_NO_LIVE])
+        case _:
+            assert_never(command)
+
+
+def _run(command: Run) -> str:
+    if (command.status, command.prints, command.lacks, command.tolerates, command.within) == (0, "", "", "", 0):
+        return f"run {join(command.argv)}"
+    said = (str(command.status), command.prints, command.lacks, command.tolerates, str(command.within))
+    return f"expect {join(said)} {join(command.argv)}"
+
+
+def by_hand(command: Command) -> str:
+    """Return a command as a person would give it."""
+    match command:
+        case Run(argv=argv):
+            return join(argv)
+        case Qmp(monitor=monitor, execute=execute, arguments=arguments):
+            return f"# QMP on {monitor}: {canonical({'execute': execute, 'arguments': dict(arguments)})}"
+        case AwaitJob(monitor=monitor, job=job, complete=complete):
+            end = ", with job-complete once it is ready" if complete else ""
+            return f"# QMP on {monitor}: wait for the end of the job {job}{end}"
+        case Seal(image=image, digest=digest, name=name):
+            return f"sync -- {quote(image)}" + (f"  # and its SHA-256, for {name}, to {digest}" if digest else "")
+        case Write(path=path):
+            return f"# write {path} with the text that this script has for it"
+        case Rename(source=source, target=target):
+            return f"mv -T -- {quote(source)} {quote(target)}"
+        case Capture() | Release():
+            return "# let the guest go on: xl resume"
+        case _:
+            assert_never(command)
+
+
+def _undo(step: Step) -> str:
+    body = [line for command in step.undo for line in lines(command, "return 1")]
+    return "\n".join(
+        ["", _comment(f"Undo step {step.number}: {step.title}"), f"undo_{step.number}() {{", *_indent(body), "}"]
+    )
+
+
+def _rollback(plan: Plan) -> Iterator[str]:
+    undoable = {step.number for step in plan.steps if step.undo}
+    for step in rollback(plan.steps):
+        needs = "".join(f" {number}" for number in step.undo_needs if number in undoable)
+        yield f"undo {step.number} undo_{step.number}{needs}"
+
+
+def _undos_by_hand(plan: Plan) -> Iterator[str]:
+    for step in rollback(plan.steps):
+        yield f'case "$bad " in *" {step.number} "*)'
+        for command in step.undo:
+            yield f"  say {quote(f'    {_one_line(by_hand(command))}')}"
+        yield "  ;;"
+        yield "esac"
+
+
+def _rest(plan: Plan) -> Iterator[str]:
+    for step in plan.steps:
+        if step.number > plan.commit and step.do:
+            yield f'if [ "$1" -le {step.number} ]; then'
+            for command in step.do:
+                yield f"  say {quote(f'    {_one_line(by_hand(command))}')}"
+            yield "fi"
+
+
+def _one_line(text: str) -> str:
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def _indent(body: Iterator[str] | list[str]) -> list[str]:
+    return [f"  {line}" for line in body]

@@ -1,0 +1,880 @@
+#!/bin/sh
+# shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
+# create snapshot before-upgrade of web01
+# Before the 13.2 upgrade
+#
+# plan      95d9a25ecf6e9e6584b129e1d0bbb3d3240275caa3af37891499adb6a8592c3c
+# spec      cd7ba7f618ba280ee27e1ec8a66be8356e1a51e61e05ce062baae075734ab927
+# host      dom0
+# domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
+# observed  2026-11-23T07:34:00Z
+# stops     web01 for 2450-26676 ms: lvcreate takes 0.05-2 s; xl save at an assumed 50-500 MiB/s: none was
+#   measured here yet; `capture: live` is possible here, and stops it for about 0.1-1 s
+# needs     4315938816 bytes in vg0: xvdc snapshot
+# needs     1111490560 bytes in /: memory image
+# destroys  nothing
+#
+# usage: sh THIS-FILE [--check]
+#
+# Run it as root on the plan's host. --check runs the checks that come before the first
+# change, and changes nothing.
+#
+# exit status: 0 done; 1 a check failed or wrong usage, nothing changed; 3 the domain is
+# not the one that was planned for: plan again; 4 locked; 5 failed, everything undone;
+# 6 failed, attention needed: what is left is said; 128+n ended by signal n
+set -uf
+umask 077
+LC_ALL=C
+PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
+export LC_ALL PATH
+
+plan=95d9a25ecf6e9e6584b129e1d0bbb3d3240275caa3af37891499adb6a8592c3c
+total=18
+folder=/var/lib/domsnap/web01
+lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
+journal=/var/lib/domsnap/web01/journal
+
+title='the preparations'
+armed=
+committed=no
+mode=run
+work=
+signal=
+
+say() {
+  printf '%s\n' "$*" >&2
+}
+
+# Programs run in a session of their own: a Ctrl-C is for this script, which then undoes what was done; an xl that is
+# interrupted by it would leave the guest suspended. They get neither the lock nor the pipes below.
+quietly() {
+  setsid -w "$@" </dev/null 7>&- 8>&- 9>&-
+}
+
+run() {
+  quietly "$@" >&2
+}
+
+probe() {
+  quietly "$@" >/dev/null 2>&1
+}
+
+matches() {
+  grep -Eq -e "$1" "$2"
+}
+
+# expect STATUS PRINTS LACKS TOLERATES WITHIN PROGRAM...: the program must exit with STATUS; a line of its output must match
+# PRINTS and none LACKS; a failure is as good as a success if a line of its errors matches TOLERATES; tried for WITHIN seconds.
+expect() {
+  status=$1
+  prints=$2
+  lacks=$3
+  tolerates=$4
+  end=$(($(date +%s) + $5))
+  shift 5
+  while :; do
+    got=0
+    quietly "$@" >"$work/out" 2>"$work/err" || got=$?
+    fine=yes
+    [ "$got" -eq "$status" ] || fine=no
+    if [ -n "$prints" ] && ! matches "$prints" "$work/out"; then fine=no; fi
+    if [ -n "$lacks" ] && matches "$lacks" "$work/out"; then fine=no; fi
+    if [ "$fine" = no ] && [ -n "$tolerates" ] && matches "$tolerates" "$work/err"; then fine=yes; fi
+    [ "$fine" = no ] || return 0
+    [ "$(date +%s)" -lt "$end" ] || break
+    sleep 1
+  done
+  say "  not as expected (exit status $got): $*"
+  tail -n 5 "$work/err" >&2
+  tail -n 5 "$work/out" >&2
+  return 1
+}
+
+# write FILE TEXT: a new file, made durable.
+write() {
+  (
+    set -C
+    printf '%s' "$2" >"$1"
+  ) || return 1
+  run sync -- "$1"
+}
+
+note() {
+  [ "$mode" = run ] || return 0
+  printf '%s %s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$plan" "$*" >>"$journal" || return 1
+  probe sync -- "$journal"
+}
+# ask COMMAND: hand one command of the plan, as JSON, to the companion, which holds the QMP connections.
+ask() {
+  printf '%s\n' "$1" >&7 || return 1
+  answer=
+  IFS= read -r answer <&8 || answer='failed: the companion has ended'
+  [ "$answer" != ok ] || return 0
+  say "  ${answer#failed: }"
+  say "  $1"
+  return 1
+}
+
+# Started before anything else, since a Python takes seconds to start on a small dom0, and none of them may fall into
+# the time in which the guest stands still.
+companion() {
+  mkfifo "$work/ask" "$work/answer" || return 1
+  setsid -w python3 -I - "$work/ask" "$work/answer" "$work/ready" /var/run/xen/qmp-libxenstat-7 >&2 9>&- <<'END_OF_COMPANION' &
+"""The script's companion: QMP over connections made beforehand, and the proof that a memory image is complete.
+
+Started by the script with ASK ANSWER READY MONITOR...; reads one command a line from the pipe ASK, as the plan has it
+in JSON, and answers each with one line on the pipe ANSWER: `ok`, or what went wrong. Ends when the script does.
+"""
+
+import hashlib
+import json
+import os
+import re
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+
+XL_MAGIC = b"Xen saved domain, xl format\n \0 \r"
+LIBXL_MAGIC = 0x4C6962786C466D74
+LIBXC_MARKER, LIBXC_MAGIC = 0xFFFFFFFFFFFFFFFF, 0x58454E46
+END, LIBXC_CONTEXT = 0, 1
+_KNOWN = 0x80000000  # records from here on may be passed over by who does not know them
+
+
+class BrokenImage(ValueError):
+    """The file is not a complete memory image; the message says what is wrong, and at which byte."""
+
+
+def walk(file: BinaryIO) -> int:
+    """Follow a memory image from its start to its END record and the end of the file; return its size in bytes.
+
+    Raises BrokenImage. Page data is passed over, not read.
+    """
+    size = os.fstat(file.fileno()).st_size
+
+    def read(layout: str, what: str) -> tuple[int, ...]:
+        length = struct.calcsize(layout)
+        data = file.read(length)
+        if len(data) != length:
+            raise BrokenImage(f"it ends inside {what}, at byte {size}")
+        return struct.unpack(layout, data)
+
+    def skip(length: int, what: str) -> None:
+        if file.tell() + length > size:
+            raise BrokenImage(f"it ends inside {what}, at byte {size}")
+        file.seek(length, os.SEEK_CUR)
+
+    _head(file, read, skip)
+    context = False
+    while True:
+        kind, length = read("<II", "a record")
+        if kind > 5 and kind < _KNOWN:
+            raise BrokenImage(f"a record of the unknown type {kind}, at byte {file.tell()}")
+        skip(-(-length // 8) * 8, "a record")
+        if kind == LIBXC_CONTEXT:
+            context = True
+            _libxc(read, skip)
+        if kind == END:
+            break
+    if not context:
+        raise BrokenImage("it holds no memory")
+    if file.tell() != size:
+        raise BrokenImage(f"{size - file.tell()} bytes follow its END, at byte {file.tell()}")
+    return size
+
+
+def _libxc(read: Callable[[str, str], tuple[int, ...]], skip: Callable[[int, str], None]) -> None:
+    marker, magic, version, options, _, _ = read(">QIIHHI", "the memory's header")
+    if (marker, magic) != (LIBXC_MARKER, LIBXC_MAGIC) or version not in (2, 3) or options & 1:
+        raise BrokenImage("its memory is not in libxc's format")
+    read("<IHHII", "the memory's domain header")
+    while True:
+        kind, length = read("<II", "a record of the memory")
+        if 0x10 < kind < _KNOWN:
+            raise BrokenImage(f"a memory record of the unknown type {kind}")
+        skip(-(-length // 8) * 8, "a record of the memory")
+        if kind == 0:
+            return
+
+
+def _head(file: BinaryIO, read: Callable[[str, str], tuple[int, ...]], skip: Callable[[int, str], None]) -> None:
+    if file.read(len(XL_MAGIC)) != XL_MAGIC:
+        raise BrokenImage("it does not begin like a memory image of xl")
+    order, mandatory, _, length = read("=IIII", "the header")
+    if order != 0x01020304:
+        raise BrokenImage("it has another byte order")
+    if mandatory & ~3 or not mandatory & 2:
+        raise BrokenImage(f"it needs features {mandatory:#x} that are not known")
+    skip(length, "the configuration")
+    magic, version, options = read(">QII", "the stream's header")
+    if (magic, version) != (LIBXL_MAGIC, 2) or options:
+        raise BrokenImage(f"its stream is not version 2 of libxl's, at byte {file.tell()}")
+
+
+PATIENCE = 60  # seconds that a monitor may take for an answer
+
+
+class Failed(Exception):
+    """A command failed; the text says how."""
+
+
+class Monitor:
+    """One QMP connection, negotiated."""
+
+    def __init__(self, path: str) -> None:
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(PATIENCE)
+        self.socket.connect(path)
+        self.lines = self.socket.makefile("r", encoding="utf-8")
+        self._message()
+        self.send("qmp_capabilities", {})
+
+    def _message(self) -> Any:
+        line = self.lines.readline()
+        if not line:
+            raise Failed("the monitor hung up")
+        return json.loads(line)
+
+    def send(self, execute: str, arguments: Any) -> Any:
+        request: dict[str, Any] = {"execute": execute}
+        if arguments:
+            request["arguments"] = arguments
+        self.socket.sendall(json.dumps(request).encode() + b"\n")
+        while True:
+            message = self._message()
+            if "return" in message or "error" in message:
+                return message
+
+
+def canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def query(monitor: Monitor, execute: str) -> Any:
+    message = monitor.send(execute, {})
+    if "error" in message:
+        raise Failed(f"{execute}: {message['error']['desc']}")
+    return message["return"]
+
+
+def qmp(monitor: Monitor, command: Any) -> None:
+    when = command.get("when")
+    if when and not re.search(when[1], canonical(query(monitor, when[0]))):
+        return
+    end = time.monotonic() + command.get("within", 0)
+    while True:
+        trouble = attempt(monitor, command)
+        if not trouble:
+            return
+        if time.monotonic() >= end:
+            raise Failed(f"{command['execute']}: {trouble}")
+        time.sleep(0.2)
+
+
+def attempt(monitor: Monitor, command: Any) -> str:
+    message = monitor.send(command["execute"], command.get("arguments", {}))
+    if "error" in message:
+        said = message["error"]["desc"]
+        accepted = command.get("error") or command.get("tolerates")
+        return "" if accepted and re.search(accepted, said) else str(said)
+    if command.get("error"):
+        return f"it worked, where {command['error']!r} was expected"
+    text = canonical(message["return"])
+    if command.get("prints") and not re.search(command["prints"], text):
+        return f"its answer lacks {command['prints']}"
+    if command.get("lacks") and re.search(command["lacks"], text):
+        return f"its answer holds {command['lacks']}"
+    return ""
+
+
+def await_job(monitor: Monitor, command: Any) -> None:
+    name, completed = command["job"], False
+    while True:
+        job = next((each for each in query(monitor, "query-jobs") if each["id"] == name), None)
+        if job is None:
+            if command.get("optional"):
+                return
+            raise Failed(f"there is no job {name}")
+        if job["status"] == "ready" and command.get("complete") and not completed:
+            message = monitor.send("job-complete", {"id": name})
+            if "error" in message:
+                raise Failed(message["error"]["desc"])
+            completed = True
+        if job["status"] == "concluded":
+            monitor.send("job-dismiss", {"id": name})
+            if job.get("error"):
+                raise Failed(f"the job {name} failed: {job['error']}")
+            return
+        time.sleep(0.1)
+
+
+def seal(command: Any) -> None:
+    with open(command["image"], "rb") as file:
+        walk(file)
+        os.fsync(file.fileno())
+        if not command.get("digest"):
+            return
+        file.seek(0)
+        digest = hashlib.sha256()
+        while part := file.read(1 << 20):
+            digest.update(part)
+    with open(command["digest"], "x", encoding="utf-8") as file:
+        file.write(f"{digest.hexdigest()}  {command['name']}\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def answer(line: str, monitors: dict[str, Monitor]) -> None:
+    ((kind, command),) = json.loads(line).items()
+    if kind == "seal":
+        seal(command)
+        return
+    monitor = monitors.get(command["monitor"])
+    if monitor is None:
+        raise Failed("the monitor is not connected")
+    (qmp if kind == "qmp" else await_job)(monitor, command)
+
+
+def main(ask: str, replies: str, ready: str, *paths: str) -> None:
+    monitors = {path: Monitor(path) for path in paths}
+    with open(ready, "x", encoding="utf-8"):
+        pass
+    with open(ask, encoding="utf-8") as requests, open(replies, "w", encoding="utf-8") as out:
+        for line in requests:
+            try:
+                answer(line, monitors)
+                said = "ok"
+            except (Failed, OSError, ValueError) as error:
+                said = "failed: " + str(error).replace("\n", " ")
+            out.write(said + "\n")
+            out.flush()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
+END_OF_COMPANION
+  companion=$!
+  tries=0
+  while [ ! -e "$work/ready" ]; do
+    kill -0 "$companion" 2>/dev/null || return 1
+    [ "$tries" -lt 600 ] || return 1
+    tries=$((tries + 1))
+    sleep 0.1
+  done
+  exec 7>"$work/ask" 8<"$work/answer"
+}
+begin() {
+  title=$2
+  say "[$1/$total] $2"
+  note "step $1 begins: $2"
+}
+
+# What is armed is undone when anything fails from here on: the step itself too, however far it came.
+arm() {
+  if [ "$mode" = check ]; then
+    say 'the checks have passed; nothing was changed'
+    exit 0
+  fi
+  armed="$armed $1"
+}
+
+end() {
+  note "step $1 is done"
+}
+
+# undo STEP FUNCTION NEEDS...: undo a step if it was armed, unless the undo of a step it needs has failed.
+undo() {
+  step=$1
+  action=$2
+  shift 2
+  case "$armed " in
+  *" $step "*) ;;
+  *) return 0 ;;
+  esac
+  for need in "$@"; do
+    case "$bad " in
+    *" $need "*)
+      say "  step $step is left as it is: it needs the undo of step $need"
+      bad="$bad $step"
+      note "step $step is not undone"
+      return 0
+      ;;
+    esac
+  done
+  say "  undoing step $step"
+  if "$action"; then
+    note "step $step is undone"
+  else
+    bad="$bad $step"
+    note "step $step could not be undone"
+  fi
+}
+
+# Undo step 3: make the folder /var/lib/domsnap/web01/before-upgrade
+undo_3() {
+  if probe test -d /var/lib/domsnap/web01/before-upgrade; then
+    run rmdir -- /var/lib/domsnap/web01/before-upgrade || return 1
+  fi
+}
+
+# Undo step 5: hold the xl monitor of web01 (process 1400)
+undo_5() {
+  if probe test -d /proc/1400; then
+    run kill -s CONT -- 1400 || return 1
+  fi
+}
+
+# Undo step 6: suspend web01 and write its memory
+undo_6() {
+  run xl unpause -- 7 || return 1
+  expect 0 '^web01 +7 +[0-9]+ +[0-9]+ +[r-][b-]-(--|s[rcwS-])- +[0-9.]+ +bbe9b839-51d1-4ac0-8ea2-25778e7005b1( |$)' '' '' 30 xl list -v || return 1
+  run rm -f -- /var/lib/domsnap/web01/before-upgrade/memory.part || return 1
+}
+
+# Undo step 7: xvdb: reflink /srv/vm/web01-data.raw to /srv/vm/web01-data.raw.before-upgrade
+undo_7() {
+  run rm -f -- /srv/vm/web01-data.raw.before-upgrade || return 1
+}
+
+# Undo step 8: xvdc: LVM snapshot vg0/db-before-upgrade (thick, 4116 MiB)
+undo_8() {
+  run lvremove --yes --select 'lv_name="db-before-upgrade" && lv_tags={"domsnap.web01.before-upgrade"}' -- vg0 || return 1
+}
+
+# Undo step 9: xvdd: LVM snapshot vg0/cache-before-upgrade (thin)
+undo_9() {
+  run lvremove --yes --select 'lv_name="cache-before-upgrade" && lv_tags={"domsnap.web01.before-upgrade"}' -- vg0 || return 1
+}
+
+# Undo step 10: xvde: reflink /srv/vm/web01-log.raw to /srv/vm/web01-log.raw.before-upgrade
+undo_10() {
+  run rm -f -- /srv/vm/web01-log.raw.before-upgrade || return 1
+}
+
+# Undo step 11: xvda: internal snapshot before-upgrade
+undo_11() {
+  ask '{"qmp":{"arguments":{"device":"xvda-qcow2","name":"before-upgrade"},"execute":"blockdev-snapshot-delete-internal-sync","monitor":"/var/run/xen/qmp-libxenstat-7","tolerates":"does not exist|snapshot not found|Can'\''t find the snapshot"}}' || return 1
+}
+rollback() {
+  bad=
+  undo 11 undo_11
+  undo 6 undo_6
+  undo 5 undo_5 6
+  undo 10 undo_10
+  undo 9 undo_9
+  undo 8 undo_8
+  undo 7 undo_7
+  undo 3 undo_3 6
+  if [ -z "$bad" ]; then
+    say 'everything was undone'
+    return 0
+  fi
+  say 'not everything could be undone; finish by hand, in this order:'
+  case "$bad " in *" 11 "*)
+    say '    # QMP on /var/run/xen/qmp-libxenstat-7: {"arguments":{"device":"xvda-qcow2","name":"before-upgrade"},"execute":"blockdev-snapshot-delete-internal-sync"}'
+    ;;
+  esac
+  case "$bad " in *" 6 "*)
+    say '    xl unpause -- 7'
+    say '    xl list -v'
+    say '    rm -f -- /var/lib/domsnap/web01/before-upgrade/memory.part'
+    ;;
+  esac
+  case "$bad " in *" 5 "*)
+    say '    kill -s CONT -- 1400'
+    ;;
+  esac
+  case "$bad " in *" 10 "*)
+    say '    rm -f -- /srv/vm/web01-log.raw.before-upgrade'
+    ;;
+  esac
+  case "$bad " in *" 9 "*)
+    say '    lvremove --yes --select '\''lv_name="cache-before-upgrade" && lv_tags={"domsnap.web01.before-upgrade"}'\'' -- vg0'
+    ;;
+  esac
+  case "$bad " in *" 8 "*)
+    say '    lvremove --yes --select '\''lv_name="db-before-upgrade" && lv_tags={"domsnap.web01.before-upgrade"}'\'' -- vg0'
+    ;;
+  esac
+  case "$bad " in *" 7 "*)
+    say '    rm -f -- /srv/vm/web01-data.raw.before-upgrade'
+    ;;
+  esac
+  case "$bad " in *" 3 "*)
+    say '    rmdir -- /var/lib/domsnap/web01/before-upgrade'
+    ;;
+  esac
+  return 1
+}
+
+# What is left to do when a step after the commit fails.
+rest() {
+  say 'nothing is undone any more; finish by hand, from the step that failed on:'
+  if [ "$1" -le 12 ]; then
+    say '    xl unpause -- 7'
+  fi
+  if [ "$1" -le 13 ]; then
+    say '    kill -s CONT -- 1400'
+  fi
+  if [ "$1" -le 14 ]; then
+    say '    sync -- /srv/vm/web01-data.raw.before-upgrade'
+  fi
+  if [ "$1" -le 15 ]; then
+    say '    sync -- /srv/vm/web01-log.raw.before-upgrade'
+  fi
+  if [ "$1" -le 16 ]; then
+    say '    sync -- /var/lib/domsnap/web01/before-upgrade/memory.part  # and its SHA-256, for /var/lib/domsnap/web01/before-upgrade/memory, to /var/lib/domsnap/web01/before-upgrade/memory.sha256'
+    say '    mv -T -- /var/lib/domsnap/web01/before-upgrade/memory.part /var/lib/domsnap/web01/before-upgrade/memory'
+  fi
+  if [ "$1" -le 17 ]; then
+    say '    rm -f -- /var/lib/domsnap/web01/before-upgrade/record.json.part'
+    say '    # write /var/lib/domsnap/web01/before-upgrade/record.json.part with the text that this script has for it'
+    say '    mv -T -- /var/lib/domsnap/web01/before-upgrade/record.json.part /var/lib/domsnap/web01/before-upgrade/record.json'
+  fi
+  if [ "$1" -le 18 ]; then
+    say '    rm -f -- /var/lib/domsnap/web01/current.part'
+    say '    # write /var/lib/domsnap/web01/current.part with the text that this script has for it'
+    say '    mv -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current'
+  fi
+}
+
+fail() {
+  trap '' HUP INT TERM
+  say "step $1 of $total failed: $title"
+  note "step $1 failed"
+  if [ "$committed" = yes ]; then
+    rest "$1"
+    exit 6
+  fi
+  if [ -z "$armed" ]; then
+    say 'nothing was changed'
+    exit "${2:-1}"
+  fi
+  rollback || exit 6
+  exit 5
+}
+
+interrupted() {
+  trap '' HUP INT TERM
+  signal=$1
+  say "interrupted by signal $signal during: $title"
+  note "interrupted by signal $signal"
+  if [ "$committed" = yes ]; then
+    rest "$2"
+    exit $((128 + signal))
+  fi
+  if [ -n "$armed" ]; then
+    rollback || exit 6
+  fi
+  exit $((128 + signal))
+}
+
+catch() {
+  trap 'interrupted 1 "$current"' HUP
+  trap 'interrupted 2 "$current"' INT
+  trap 'interrupted 15 "$current"' TERM
+}
+
+clean_up() {
+  [ -z "$work" ] || rm -rf -- "$work"
+}
+
+current=1
+case ${1:-} in
+'') ;;
+--check) mode=check ;;
+-h | --help)
+  cat <<'END_OF_HELP'
+usage: sh web01-before-upgrade.sh [--check]
+
+Run it as root on the plan's host. --check runs the checks that come before the first
+change, and changes nothing.
+
+exit status: 0 done; 1 a check failed or wrong usage, nothing changed; 3 the domain is
+not the one that was planned for: plan again; 4 locked; 5 failed, everything undone;
+6 failed, attention needed: what is left is said; 128+n ended by signal n
+END_OF_HELP
+  exit 0
+  ;;
+*)
+  say "unknown argument: $1 (try --help)"
+  exit 1
+  ;;
+esac
+
+mkdir -p -- "$(dirname -- "$lock")" || exit 1
+if [ "$mode" = run ]; then
+  mkdir -p -- "$folder" || exit 1
+fi
+exec 9>>"$lock" || exit 1
+if ! flock -n 9; then
+  say "locked: $(cat -- "$lock")"
+  exit 4
+fi
+printf 'process %s runs plan %s since %s\n' "$$" "$plan" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >"$lock"
+work=$(mktemp -d) || exit 1
+trap clean_up EXIT
+catch
+if ! companion; then
+  say 'the companion could not be started: is python3 there, does the monitor answer?'
+  exit 1
+fi
+
+# Step 1 of 18, prepare: confirm that web01 is still domain 7, with the disks that were seen
+# (a domain that was restarted since has another number and other node names: plan again)
+current=1
+begin 1 'confirm that web01 is still domain 7, with the disks that were seen'
+expect 0 '^web01 +7 +[0-9]+ +[0-9]+ +[r-][b-]---- +[0-9.]+ +bbe9b839-51d1-4ac0-8ea2-25778e7005b1( |$)' '' '' 0 xl list -v || fail 1 3
+expect 0 '^1:0$' '' '' 0 stat -c %d:%i -- /srv/vm/web01.qcow2 || fail 1 3
+expect 0 '^1:2$' '' '' 0 stat -c %d:%i -- /srv/vm/web01-data.raw || fail 1 3
+expect 0 '^1:6$' '' '' 0 stat -c %d:%i -- /srv/vm/web01-log.raw || fail 1 3
+expect 0 '^ *4nFT6i *$' '' '' 0 lvs --noheadings -o lv_uuid -- vg0/db || fail 1 3
+expect 0 '^ *LXkOWO *$' '' '' 0 lvs --noheadings -o lv_uuid -- vg0/cache || fail 1 3
+end 1
+
+# Step 2 of 18, prepare: confirm that there is room
+# (4116 MiB in vg0, 1060 MiB in /)
+current=2
+begin 2 'confirm that there is room'
+expect 0 '^ *([1-9][0-9]{10}[0-9]*|[5-9][0-9]{9}|4[4-9][0-9]{8}|43[2-9][0-9]{7}|431[6-9][0-9]{6}|43159[4-9][0-9]{4}|431593[9-9][0-9]{3}|4315938[9-9][0-9]{2}|43159388[2-9][0-9]{1}|431593881[7-9]|4315938816) *$' '' '' 0 vgs --noheadings --units b --nosuffix -o vg_free -- vg0 || fail 2
+expect 0 '^ *([1-9][0-9]{10}[0-9]*|[2-9][0-9]{9}|1[2-9][0-9]{8}|11[2-9][0-9]{7}|111[2-9][0-9]{6}|1111[5-9][0-9]{5}|111149[1-9][0-9]{3}|1111490[6-9][0-9]{2}|11114905[7-9][0-9]{1}|111149056[1-9]|1111490560)$' '' '' 0 df -B1 --output=avail -- / || fail 2
+end 2
+
+# Step 3 of 18, prepare: make the folder /var/lib/domsnap/web01/before-upgrade
+current=3
+begin 3 'make the folder /var/lib/domsnap/web01/before-upgrade'
+run test '!' -e /var/lib/domsnap/web01/before-upgrade || fail 3
+run test '!' -L /var/lib/domsnap/web01/before-upgrade || fail 3
+arm 3
+run mkdir -p -m 0700 -- /var/lib/domsnap/web01 || fail 3
+run mkdir -m 0700 -- /var/lib/domsnap/web01/before-upgrade || fail 3
+end 3
+
+# Step 4 of 18, prepare: confirm that nothing is in the way of the steps below
+# (so that no check has to run while the guest stands still)
+current=4
+begin 4 'confirm that nothing is in the way of the steps below'
+run test '!' -e /var/lib/domsnap/web01/before-upgrade/memory.part || fail 4
+run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory.part || fail 4
+run test -d /var/lib/domsnap/web01/before-upgrade || fail 4
+run test '!' -e /srv/vm/web01-data.raw.before-upgrade || fail 4
+run test '!' -L /srv/vm/web01-data.raw.before-upgrade || fail 4
+expect 5 '' '' '' 0 lvs -- vg0/db-before-upgrade || fail 4
+expect 5 '' '' '' 0 lvs -- vg0/cache-before-upgrade || fail 4
+run test '!' -e /srv/vm/web01-log.raw.before-upgrade || fail 4
+run test '!' -L /srv/vm/web01-log.raw.before-upgrade || fail 4
+ask '{"qmp":{"execute":"query-block","monitor":"/var/run/xen/qmp-libxenstat-7","prints":"\"node-name\":\"xvda-qcow2\""}}' || fail 4
+end 4
+
+# Step 5 of 18, prepare: hold the xl monitor of web01 (process 1400)
+# (before Xen 4.20 it exits when the guest is suspended, and the guest's next reboot would leave it dead)
+current=5
+begin 5 'hold the xl monitor of web01 (process 1400)'
+expect 0 '^1400 [(]xl[)] [A-Z] ([0-9-]+ ){18}87000 ' '' '' 0 cat /proc/1400/stat || fail 5
+expect 0 '^/usr/lib/xen-4\.17/bin/xl$' '' '' 0 readlink /proc/1400/exe || fail 5
+arm 5
+run kill -s STOP -- 1400 || fail 5
+expect 0 '^1400 [(]xl[)] T ([0-9-]+ ){18}87000 ' '' '' 5 cat /proc/1400/stat || fail 5
+end 5
+
+# Step 6 of 18, freeze: suspend web01 and write its memory
+# (xl save is not live: the guest stands still while all its memory is written)
+current=6
+begin 6 'suspend web01 and write its memory'
+arm 6
+run xl save -p -- 7 /var/lib/domsnap/web01/before-upgrade/memory.part || fail 6
+expect 0 '^web01 +7 +[0-9]+ +[0-9]+ +[r-][b-]p--- +[0-9.]+ +bbe9b839-51d1-4ac0-8ea2-25778e7005b1( |$)' '' '' 0 xl list -v || fail 6
+end 6
+
+# Step 7 of 18, freeze: xvdb: reflink /srv/vm/web01-data.raw to /srv/vm/web01-data.raw.before-upgrade
+# (a raw file on a filesystem that shares blocks: at once, and without space)
+current=7
+begin 7 'xvdb: reflink /srv/vm/web01-data.raw to /srv/vm/web01-data.raw.before-upgrade'
+arm 7
+run cp --reflink=always --preserve=all -T -- /srv/vm/web01-data.raw /srv/vm/web01-data.raw.before-upgrade || fail 7
+end 7
+
+# Step 8 of 18, freeze: xvdc: LVM snapshot vg0/db-before-upgrade (thick, 4116 MiB)
+# (vg0/db is a logical volume)
+current=8
+begin 8 'xvdc: LVM snapshot vg0/db-before-upgrade (thick, 4116 MiB)'
+arm 8
+run lvcreate --snapshot --yes --name db-before-upgrade --size 4315938816b --addtag domsnap.web01.before-upgrade -- vg0/db || fail 8
+end 8
+
+# Step 9 of 18, freeze: xvdd: LVM snapshot vg0/cache-before-upgrade (thin)
+# (vg0/cache is a logical volume)
+current=9
+begin 9 'xvdd: LVM snapshot vg0/cache-before-upgrade (thin)'
+arm 9
+run lvcreate --snapshot --yes --name cache-before-upgrade --setactivationskip n --addtag domsnap.web01.before-upgrade -- vg0/cache || fail 9
+end 9
+
+# Step 10 of 18, freeze: xvde: reflink /srv/vm/web01-log.raw to /srv/vm/web01-log.raw.before-upgrade
+# (a raw file on a filesystem that shares blocks: at once, and without space)
+current=10
+begin 10 'xvde: reflink /srv/vm/web01-log.raw to /srv/vm/web01-log.raw.before-upgrade'
+arm 10
+run cp --reflink=always --preserve=all -T -- /srv/vm/web01-log.raw /srv/vm/web01-log.raw.before-upgrade || fail 10
+end 10
+
+# Step 11 of 18, freeze: xvda: internal snapshot before-upgrade
+# (one QMP transaction: all of these disks at one instant, or none of them)
+current=11
+begin 11 'xvda: internal snapshot before-upgrade'
+arm 11
+ask '{"qmp":{"arguments":{"actions":[{"data":{"device":"xvda-qcow2","name":"before-upgrade"},"type":"blockdev-snapshot-internal-sync"}]},"execute":"transaction","monitor":"/var/run/xen/qmp-libxenstat-7"}}' || fail 11
+end 11
+committed=yes
+# No signal may come between this and the guest.
+trap '' HUP INT TERM
+
+# Step 12 of 18, thaw: let web01 run on
+current=12
+begin 12 'let web01 run on'
+arm 12
+run xl unpause -- 7 || fail 12
+expect 0 '^web01 +7 +[0-9]+ +[0-9]+ +[r-][b-]-(--|s[rcwS-])- +[0-9.]+ +bbe9b839-51d1-4ac0-8ea2-25778e7005b1( |$)' '' '' 30 xl list -v || fail 12
+end 12
+
+# Step 13 of 18, thaw: let the xl monitor of web01 go on
+current=13
+begin 13 'let the xl monitor of web01 go on'
+arm 13
+if probe test -d /proc/1400; then
+  run kill -s CONT -- 1400 || fail 13
+fi
+end 13
+catch
+
+# Step 14 of 18, finish: xvdb: sync /srv/vm/web01-data.raw.before-upgrade
+current=14
+begin 14 'xvdb: sync /srv/vm/web01-data.raw.before-upgrade'
+arm 14
+run sync -- /srv/vm/web01-data.raw.before-upgrade || fail 14
+end 14
+
+# Step 15 of 18, finish: xvde: sync /srv/vm/web01-log.raw.before-upgrade
+current=15
+begin 15 'xvde: sync /srv/vm/web01-log.raw.before-upgrade'
+arm 15
+run sync -- /srv/vm/web01-log.raw.before-upgrade || fail 15
+end 15
+
+# Step 16 of 18, finish: check that the memory image is complete, and give it its name
+# (xl save never syncs, and leaves a partial file when it fails: only the END record proves it whole)
+current=16
+begin 16 'check that the memory image is complete, and give it its name'
+run test '!' -e /var/lib/domsnap/web01/before-upgrade/memory || fail 16
+run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory || fail 16
+run test '!' -e /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 16
+run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 16
+arm 16
+ask '{"seal":{"digest":"/var/lib/domsnap/web01/before-upgrade/memory.sha256","image":"/var/lib/domsnap/web01/before-upgrade/memory.part","name":"/var/lib/domsnap/web01/before-upgrade/memory"}}' || fail 16
+run mv -f -T -- /var/lib/domsnap/web01/before-upgrade/memory.part /var/lib/domsnap/web01/before-upgrade/memory || fail 16
+run sync -- /var/lib/domsnap/web01/before-upgrade || fail 16
+end 16
+
+# Step 17 of 18, finish: write the record of before-upgrade
+# (last of all: a snapshot without its record does not exist)
+current=17
+begin 17 'write the record of before-upgrade'
+run test '!' -e /var/lib/domsnap/web01/before-upgrade/record.json || fail 17
+run test '!' -L /var/lib/domsnap/web01/before-upgrade/record.json || fail 17
+arm 17
+run rm -f -- /var/lib/domsnap/web01/before-upgrade/record.json.part || fail 17
+write /var/lib/domsnap/web01/before-upgrade/record.json.part '{
+  "version": 1,
+  "domain": "web01",
+  "uuid": "bbe9b839-51d1-4ac0-8ea2-25778e7005b1",
+  "type": "pvh",
+  "snapshot": "before-upgrade",
+  "folder": "/var/lib/domsnap/web01/before-upgrade",
+  "disks": [
+    {
+      "vdev": "xvda",
+      "method": "internal",
+      "backend": "qdisk",
+      "format": "qcow2",
+      "path": "/srv/vm/web01.qcow2",
+      "capacity": 10737418240,
+      "holder": "/srv/vm/web01.qcow2",
+      "tag": "before-upgrade",
+      "reason": ""
+    },
+    {
+      "vdev": "xvdb",
+      "method": "reflink",
+      "backend": "phy",
+      "format": "raw",
+      "path": "/srv/vm/web01-data.raw",
+      "capacity": 4294967296,
+      "holder": "/srv/vm/web01-data.raw.before-upgrade",
+      "tag": "",
+      "reason": ""
+    },
+    {
+      "vdev": "xvdc",
+      "method": "lvm",
+      "backend": "phy",
+      "format": "raw",
+      "path": "/dev/vg0/db",
+      "capacity": 4294967296,
+      "holder": "vg0/db-before-upgrade",
+      "tag": "domsnap.web01.before-upgrade",
+      "reason": ""
+    },
+    {
+      "vdev": "xvdd",
+      "method": "lvm",
+      "backend": "phy",
+      "format": "raw",
+      "path": "/dev/vg0/cache",
+      "capacity": 4294967296,
+      "holder": "vg0/cache-before-upgrade",
+      "tag": "domsnap.web01.before-upgrade",
+      "reason": ""
+    },
+    {
+      "vdev": "xvde",
+      "method": "reflink",
+      "backend": "qdisk",
+      "format": "raw",
+      "path": "/srv/vm/web01-log.raw",
+      "capacity": 2147483648,
+      "holder": "/srv/vm/web01-log.raw.before-upgrade",
+      "tag": "",
+      "reason": ""
+    }
+  ],
+  "taken": "2026-11-23T07:34:00Z",
+  "state": "complete",
+  "description": "Before the 13.2 upgrade",
+  "parent": "",
+  "capture": "paused",
+  "memory": "/var/lib/domsnap/web01/before-upgrade/memory",
+  "memory_size": 1073741824,
+  "xen": "4.17.7",
+  "spec": "cd7ba7f618ba280ee27e1ec8a66be8356e1a51e61e05ce062baae075734ab927"
+}
+' || fail 17
+run mv -f -T -- /var/lib/domsnap/web01/before-upgrade/record.json.part /var/lib/domsnap/web01/before-upgrade/record.json || fail 17
+run sync -- /var/lib/domsnap/web01/before-upgrade || fail 17
+end 17
+
+# Step 18 of 18, finish: note that the domain goes on from before-upgrade
+current=18
+begin 18 'note that the domain goes on from before-upgrade'
+arm 18
+run rm -f -- /var/lib/domsnap/web01/current.part || fail 18
+write /var/lib/domsnap/web01/current.part 'before-upgrade
+' || fail 18
+run mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current || fail 18
+run sync -- /var/lib/domsnap/web01 || fail 18
+end 18
+say 'done'
+exit 0

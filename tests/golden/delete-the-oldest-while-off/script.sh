@@ -1,0 +1,338 @@
+#!/bin/sh
+# shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
+# delete snapshot before-upgrade of web01
+#
+# plan      dc069565c9c4032b094b6f14e1c8ac768cf90b3ad79866babd118c579f52fdb9
+# spec      e48339baae686fef92dd4a83fc53635c4874c5c52e498218b447dfd2cf8ee56c
+# host      dom0
+# domain    web01, off, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
+# observed  2026-11-23T07:34:00Z
+# needs     5368709120 bytes in /srv: xvda data copied down
+# DESTROYS  xvda: /srv/vm/web01.qcow2.before-upgrade
+# DESTROYS  memory: /var/lib/domsnap/web01/before-upgrade/memory
+#
+# usage: sh THIS-FILE [--check]
+#
+# Run it as root on the plan's host. --check runs the checks that come before the first
+# change, and changes nothing.
+#
+# exit status: 0 done; 1 a check failed or wrong usage, nothing changed; 3 the domain is
+# not the one that was planned for: plan again; 4 locked; 5 failed, everything undone;
+# 6 failed, attention needed: what is left is said; 128+n ended by signal n
+set -uf
+umask 077
+LC_ALL=C
+PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
+export LC_ALL PATH
+
+plan=dc069565c9c4032b094b6f14e1c8ac768cf90b3ad79866babd118c579f52fdb9
+total=6
+folder=/var/lib/domsnap/web01
+lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
+journal=/var/lib/domsnap/web01/journal
+
+title='the preparations'
+armed=
+committed=no
+mode=run
+work=
+signal=
+
+say() {
+  printf '%s\n' "$*" >&2
+}
+
+# Programs run in a session of their own: a Ctrl-C is for this script, which then undoes what was done; an xl that is
+# interrupted by it would leave the guest suspended. They get neither the lock nor the pipes below.
+quietly() {
+  setsid -w "$@" </dev/null 7>&- 8>&- 9>&-
+}
+
+run() {
+  quietly "$@" >&2
+}
+
+probe() {
+  quietly "$@" >/dev/null 2>&1
+}
+
+matches() {
+  grep -Eq -e "$1" "$2"
+}
+
+# expect STATUS PRINTS LACKS TOLERATES WITHIN PROGRAM...: the program must exit with STATUS; a line of its output must match
+# PRINTS and none LACKS; a failure is as good as a success if a line of its errors matches TOLERATES; tried for WITHIN seconds.
+expect() {
+  status=$1
+  prints=$2
+  lacks=$3
+  tolerates=$4
+  end=$(($(date +%s) + $5))
+  shift 5
+  while :; do
+    got=0
+    quietly "$@" >"$work/out" 2>"$work/err" || got=$?
+    fine=yes
+    [ "$got" -eq "$status" ] || fine=no
+    if [ -n "$prints" ] && ! matches "$prints" "$work/out"; then fine=no; fi
+    if [ -n "$lacks" ] && matches "$lacks" "$work/out"; then fine=no; fi
+    if [ "$fine" = no ] && [ -n "$tolerates" ] && matches "$tolerates" "$work/err"; then fine=yes; fi
+    [ "$fine" = no ] || return 0
+    [ "$(date +%s)" -lt "$end" ] || break
+    sleep 1
+  done
+  say "  not as expected (exit status $got): $*"
+  tail -n 5 "$work/err" >&2
+  tail -n 5 "$work/out" >&2
+  return 1
+}
+
+# write FILE TEXT: a new file, made durable.
+write() {
+  (
+    set -C
+    printf '%s' "$2" >"$1"
+  ) || return 1
+  run sync -- "$1"
+}
+
+note() {
+  [ "$mode" = run ] || return 0
+  printf '%s %s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$plan" "$*" >>"$journal" || return 1
+  probe sync -- "$journal"
+}
+begin() {
+  title=$2
+  say "[$1/$total] $2"
+  note "step $1 begins: $2"
+}
+
+# What is armed is undone when anything fails from here on: the step itself too, however far it came.
+arm() {
+  if [ "$mode" = check ]; then
+    say 'the checks have passed; nothing was changed'
+    exit 0
+  fi
+  armed="$armed $1"
+}
+
+end() {
+  note "step $1 is done"
+}
+
+# undo STEP FUNCTION NEEDS...: undo a step if it was armed, unless the undo of a step it needs has failed.
+undo() {
+  step=$1
+  action=$2
+  shift 2
+  case "$armed " in
+  *" $step "*) ;;
+  *) return 0 ;;
+  esac
+  for need in "$@"; do
+    case "$bad " in
+    *" $need "*)
+      say "  step $step is left as it is: it needs the undo of step $need"
+      bad="$bad $step"
+      note "step $step is not undone"
+      return 0
+      ;;
+    esac
+  done
+  say "  undoing step $step"
+  if "$action"; then
+    note "step $step is undone"
+  else
+    bad="$bad $step"
+    note "step $step could not be undone"
+  fi
+}
+
+rollback() {
+  bad=
+  :
+  if [ -z "$bad" ]; then
+    say 'everything was undone'
+    return 0
+  fi
+  say 'not everything could be undone; finish by hand, in this order:'
+  :
+  return 1
+}
+
+# What is left to do when a step after the commit fails.
+rest() {
+  say 'nothing is undone any more; finish by hand, from the step that failed on:'
+  if [ "$1" -le 4 ]; then
+    say '    qemu-img rebase -q -f qcow2 -b '\'''\'' -- /srv/vm/web01.qcow2.later'
+  fi
+  if [ "$1" -le 5 ]; then
+    say '    rm -f -- /srv/vm/web01.qcow2.before-upgrade'
+  fi
+  if [ "$1" -le 6 ]; then
+    say '    rm -f -- /var/lib/domsnap/web01/before-upgrade/memory /var/lib/domsnap/web01/before-upgrade/memory.sha256'
+    say '    rm -f -- /var/lib/domsnap/web01/before-upgrade/record.json'
+    say '    rmdir -- /var/lib/domsnap/web01/before-upgrade'
+  fi
+}
+
+fail() {
+  trap '' HUP INT TERM
+  say "step $1 of $total failed: $title"
+  note "step $1 failed"
+  if [ "$committed" = yes ]; then
+    rest "$1"
+    exit 6
+  fi
+  if [ -z "$armed" ]; then
+    say 'nothing was changed'
+    exit "${2:-1}"
+  fi
+  rollback || exit 6
+  exit 5
+}
+
+interrupted() {
+  trap '' HUP INT TERM
+  signal=$1
+  say "interrupted by signal $signal during: $title"
+  note "interrupted by signal $signal"
+  if [ "$committed" = yes ]; then
+    rest "$2"
+    exit $((128 + signal))
+  fi
+  if [ -n "$armed" ]; then
+    rollback || exit 6
+  fi
+  exit $((128 + signal))
+}
+
+catch() {
+  trap 'interrupted 1 "$current"' HUP
+  trap 'interrupted 2 "$current"' INT
+  trap 'interrupted 15 "$current"' TERM
+}
+
+clean_up() {
+  [ -z "$work" ] || rm -rf -- "$work"
+}
+
+current=1
+case ${1:-} in
+'') ;;
+--check) mode=check ;;
+-h | --help)
+  cat <<'END_OF_HELP'
+usage: sh web01-before-upgrade.sh [--check]
+
+Run it as root on the plan's host. --check runs the checks that come before the first
+change, and changes nothing.
+
+exit status: 0 done; 1 a check failed or wrong usage, nothing changed; 3 the domain is
+not the one that was planned for: plan again; 4 locked; 5 failed, everything undone;
+6 failed, attention needed: what is left is said; 128+n ended by signal n
+END_OF_HELP
+  exit 0
+  ;;
+*)
+  say "unknown argument: $1 (try --help)"
+  exit 1
+  ;;
+esac
+
+mkdir -p -- "$(dirname -- "$lock")" || exit 1
+if [ "$mode" = run ]; then
+  mkdir -p -- "$folder" || exit 1
+fi
+exec 9>>"$lock" || exit 1
+if ! flock -n 9; then
+  say "locked: $(cat -- "$lock")"
+  exit 4
+fi
+printf 'process %s runs plan %s since %s\n' "$$" "$plan" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >"$lock"
+work=$(mktemp -d) || exit 1
+trap clean_up EXIT
+catch
+
+# Step 1 of 6, prepare: confirm that web01 is still off, with the disks that were seen
+# (QEMU opens Xen disks without image locks: only the list of domains says that an image is free)
+current=1
+begin 1 'confirm that web01 is still off, with the disks that were seen'
+expect 0 '' '^web01 |bbe9b839-51d1-4ac0-8ea2-25778e7005b1' '' 0 xl list -v || fail 1 3
+expect 0 '^9:3$' '' '' 0 stat -c %d:%i -- /srv/vm/web01.qcow2 || fail 1 3
+end 1
+
+# Step 2 of 6, prepare: confirm that there is room
+# (5120 MiB in /srv)
+current=2
+begin 2 'confirm that there is room'
+expect 0 '^ *([1-9][0-9]{10}[0-9]*|[6-9][0-9]{9}|5[4-9][0-9]{8}|53[7-9][0-9]{7}|536[9-9][0-9]{6}|5368[8-9][0-9]{5}|53687[1-9][0-9]{4}|5368709[2-9][0-9]{2}|53687091[3-9][0-9]{1}|536870912[1-9]|5368709120)$' '' '' 0 df -B1 --output=avail -- /srv || fail 2
+end 2
+
+# Step 3 of 6, prepare: rewrite the record of before-upgrade: it is being deleted
+current=3
+begin 3 'rewrite the record of before-upgrade: it is being deleted'
+arm 3
+run rm -f -- /var/lib/domsnap/web01/before-upgrade/record.json.part || fail 3
+write /var/lib/domsnap/web01/before-upgrade/record.json.part '{
+  "version": 1,
+  "domain": "web01",
+  "uuid": "bbe9b839-51d1-4ac0-8ea2-25778e7005b1",
+  "type": "pvh",
+  "snapshot": "before-upgrade",
+  "folder": "/var/lib/domsnap/web01/before-upgrade",
+  "disks": [
+    {
+      "vdev": "xvda",
+      "method": "external",
+      "backend": "qdisk",
+      "format": "qcow2",
+      "path": "/srv/vm/web01.qcow2",
+      "capacity": 10737418240,
+      "holder": "/srv/vm/web01.qcow2.before-upgrade",
+      "tag": "",
+      "reason": ""
+    }
+  ],
+  "taken": "2026-11-23T07:34:00Z",
+  "state": "deleting",
+  "description": "",
+  "parent": "",
+  "capture": "paused",
+  "memory": "/var/lib/domsnap/web01/before-upgrade/memory",
+  "memory_size": 1073741824,
+  "xen": "4.17.7",
+  "spec": ""
+}
+' || fail 3
+run mv -f -T -- /var/lib/domsnap/web01/before-upgrade/record.json.part /var/lib/domsnap/web01/before-upgrade/record.json || fail 3
+run sync -- /var/lib/domsnap/web01/before-upgrade || fail 3
+end 3
+committed=yes
+
+# Step 4 of 6, finish: xvda: copy the data of /srv/vm/web01.qcow2.before-upgrade into /srv/vm/web01.qcow2.later
+# (no QEMU has the image open: qemu-img does it)
+current=4
+begin 4 'xvda: copy the data of /srv/vm/web01.qcow2.before-upgrade into /srv/vm/web01.qcow2.later'
+arm 4
+run qemu-img rebase -q -f qcow2 -b '' -- /srv/vm/web01.qcow2.later || fail 4
+expect 0 '' '^ *"backing-filename": ' '' 0 qemu-img info -U --output=json -- /srv/vm/web01.qcow2.later || fail 4
+end 4
+
+# Step 5 of 6, finish: xvda: remove /srv/vm/web01.qcow2.before-upgrade
+current=5
+begin 5 'xvda: remove /srv/vm/web01.qcow2.before-upgrade'
+arm 5
+run rm -f -- /srv/vm/web01.qcow2.before-upgrade || fail 5
+end 5
+
+# Step 6 of 6, finish: remove the memory image and the record of before-upgrade
+current=6
+begin 6 'remove the memory image and the record of before-upgrade'
+arm 6
+run rm -f -- /var/lib/domsnap/web01/before-upgrade/memory /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 6
+run rm -f -- /var/lib/domsnap/web01/before-upgrade/record.json || fail 6
+run rmdir -- /var/lib/domsnap/web01/before-upgrade || fail 6
+end 6
+say 'done'
+exit 0
