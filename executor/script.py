@@ -212,6 +212,7 @@ def _undos_by_hand(plan: Plan) -> Iterator[str]:
         for command in step.undo:
             yield f"  say {quote(f'    {_one_line(by_hand(command))}')}"
         yield "  ;;"
+        yield "*) ;;"
         yield "esac"
 
 

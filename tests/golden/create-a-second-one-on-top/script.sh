@@ -402,6 +402,7 @@ undo() {
       note "step $step is not undone"
       return 0
       ;;
+    *) ;;
     esac
   done
   say "  undoing step $step"
@@ -489,38 +490,46 @@ rollback() {
     say '    mv -T -- '\''/srv/vm/web01.qcow2.later~new.back'\'' /srv/vm/web01.qcow2'
     say '    rm -f -- '\''/srv/vm/web01.qcow2.later~new.back'\'''
     ;;
+  *) ;;
   esac
   case "$bad " in *" 11 "*)
     say '    # QMP on /var/run/xen/qmp-libxenstat-7: {"arguments":{"auto-dismiss":false,"base-node":"ds-before-upgrade-xvda","device":"ds-ad3a0cd86f-xvda","job-id":"domsnap-ad3a0cd86f-xvda"},"execute":"block-commit"}'
     say '    # QMP on /var/run/xen/qmp-libxenstat-7: wait for the end of the job domsnap-ad3a0cd86f-xvda, with job-complete once it is ready'
     say '    # QMP on /var/run/xen/qmp-libxenstat-7: {"arguments":{},"execute":"query-block"}'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 10 "*)
     say '    xl unpause -- 7'
     say '    xl list -v'
     say '    rm -f -- /var/lib/domsnap/web01/later/memory.part'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 9 "*)
     say '    kill -s CONT -- 1400'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 6 "*)
     say '    # QMP on /var/run/xen/qmp-libxenstat-7: {"arguments":{"node-name":"ds-ad3a0cd86f-xvda"},"execute":"blockdev-del"}'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 5 "*)
     say '    rm -f -- '\''/srv/vm/web01.qcow2.later~new'\'''
     ;;
+  *) ;;
   esac
   case "$bad " in *" 4 "*)
     say '    rm -- /srv/vm/web01.qcow2.later'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 3 "*)
     say '    rmdir -- /var/lib/domsnap/web01/later'
     ;;
+  *) ;;
   esac
   return 1
 }

@@ -403,6 +403,7 @@ undo() {
       note "step $step is not undone"
       return 0
       ;;
+    *) ;;
     esac
   done
   say "  undoing step $step"
@@ -477,36 +478,44 @@ rollback() {
   case "$bad " in *" 11 "*)
     say '    # QMP on /var/run/xen/qmp-libxenstat-7: {"arguments":{"device":"xvda-qcow2","name":"before-upgrade"},"execute":"blockdev-snapshot-delete-internal-sync"}'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 6 "*)
     say '    xl unpause -- 7'
     say '    xl list -v'
     say '    rm -f -- /var/lib/domsnap/web01/before-upgrade/memory.part'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 5 "*)
     say '    kill -s CONT -- 1400'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 10 "*)
     say '    rm -f -- /srv/vm/web01-log.raw.before-upgrade'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 9 "*)
     say '    lvremove --yes --select '\''lv_name="cache-before-upgrade" && lv_tags={"domsnap.web01.before-upgrade"}'\'' -- vg0'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 8 "*)
     say '    lvremove --yes --select '\''lv_name="db-before-upgrade" && lv_tags={"domsnap.web01.before-upgrade"}'\'' -- vg0'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 7 "*)
     say '    rm -f -- /srv/vm/web01-data.raw.before-upgrade'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 3 "*)
     say '    rmdir -- /var/lib/domsnap/web01/before-upgrade'
     ;;
+  *) ;;
   esac
   return 1
 }

@@ -407,6 +407,7 @@ undo() {
       note "step $step is not undone"
       return 0
       ;;
+    *) ;;
     esac
   done
   say "  undoing step $step"
@@ -522,6 +523,7 @@ rollback() {
     say '    mv -T -- '\''/srv/vm/web01.qcow2.before-upgrade~new.back'\'' /srv/vm/web01.qcow2'
     say '    rm -f -- '\''/srv/vm/web01.qcow2.before-upgrade~new.back'\'''
     ;;
+  *) ;;
   esac
   case "$bad " in *" 15 "*)
     say '    # QMP on /var/run/xen/qmp-libxenstat-7: {"arguments":{"id":"domsnap-cfdc43d186-xvde"},"execute":"job-cancel"}'
@@ -531,49 +533,60 @@ rollback() {
     say '    # QMP on /var/run/xen/qmp-libxenstat-7: wait for the end of the job domsnap-958085fa03-xvda, with job-complete once it is ready'
     say '    # QMP on /var/run/xen/qmp-libxenstat-7: {"arguments":{},"execute":"query-block"}'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 11 "*)
     say '    xl unpause -- 7'
     say '    xl list -v'
     say '    rm -f -- /var/lib/domsnap/web01/before-upgrade/memory.part'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 10 "*)
     say '    kill -s CONT -- 1400'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 14 "*)
     say '    lvremove --yes --select '\''lv_name="cache-before-upgrade" && lv_tags={"domsnap.web01.before-upgrade"}'\'' -- vg0'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 13 "*)
     say '    lvremove --yes --select '\''lv_name="db-before-upgrade" && lv_tags={"domsnap.web01.before-upgrade"}'\'' -- vg0'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 12 "*)
     say '    rm -f -- /var/lib/domsnap/web01/before-upgrade/xvdb.raw'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 7 "*)
     say '    # QMP on /var/run/xen/qmp-libxenstat-7: {"arguments":{"node-name":"ds-cfdc43d186-xvde"},"execute":"blockdev-del"}'
     say '    rm -f -- /var/lib/domsnap/web01/before-upgrade/xvde.raw'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 6 "*)
     say '    # QMP on /var/run/xen/qmp-libxenstat-7: {"arguments":{"node-name":"ds-958085fa03-xvda"},"execute":"blockdev-del"}'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 5 "*)
     say '    rm -f -- '\''/srv/vm/web01.qcow2.before-upgrade~new'\'''
     ;;
+  *) ;;
   esac
   case "$bad " in *" 4 "*)
     say '    rm -- /srv/vm/web01.qcow2.before-upgrade'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 3 "*)
     say '    rmdir -- /var/lib/domsnap/web01/before-upgrade'
     ;;
+  *) ;;
   esac
   return 1
 }

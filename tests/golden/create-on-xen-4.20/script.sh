@@ -402,6 +402,7 @@ undo() {
       note "step $step is not undone"
       return 0
       ;;
+    *) ;;
     esac
   done
   say "  undoing step $step"
@@ -481,34 +482,41 @@ rollback() {
     say '    mv -T -- '\''/srv/vm/web01.qcow2.before-upgrade~new.back'\'' /srv/vm/web01.qcow2'
     say '    rm -f -- '\''/srv/vm/web01.qcow2.before-upgrade~new.back'\'''
     ;;
+  *) ;;
   esac
   case "$bad " in *" 10 "*)
     say '    # QMP on /var/run/xen/qmp-libxenstat-7: {"arguments":{"auto-dismiss":false,"base-node":"xvda-qcow2","device":"ds-958085fa03-xvda","job-id":"domsnap-958085fa03-xvda"},"execute":"block-commit"}'
     say '    # QMP on /var/run/xen/qmp-libxenstat-7: wait for the end of the job domsnap-958085fa03-xvda, with job-complete once it is ready'
     say '    # QMP on /var/run/xen/qmp-libxenstat-7: {"arguments":{},"execute":"query-block"}'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 9 "*)
     say '    xl unpause -- 7'
     say '    xl list -v'
     say '    rm -f -- /var/lib/domsnap/web01/before-upgrade/memory.part'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 6 "*)
     say '    # QMP on /var/run/xen/qmp-libxenstat-7: {"arguments":{"node-name":"ds-958085fa03-xvda"},"execute":"blockdev-del"}'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 5 "*)
     say '    rm -f -- '\''/srv/vm/web01.qcow2.before-upgrade~new'\'''
     ;;
+  *) ;;
   esac
   case "$bad " in *" 4 "*)
     say '    rm -- /srv/vm/web01.qcow2.before-upgrade'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 3 "*)
     say '    rmdir -- /var/lib/domsnap/web01/before-upgrade'
     ;;
+  *) ;;
   esac
   return 1
 }

@@ -400,6 +400,7 @@ undo() {
       note "step $step is not undone"
       return 0
       ;;
+    *) ;;
     esac
   done
   say "  undoing step $step"
@@ -450,20 +451,24 @@ rollback() {
   case "$bad " in *" 7 "*)
     say '    # QMP on /var/run/xen/qmp-libxenstat-7: {"arguments":{"device":"xvda-qcow2","name":"before-upgrade"},"execute":"blockdev-snapshot-delete-internal-sync"}'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 6 "*)
     say '    xl unpause -- 7'
     say '    xl list -v'
     say '    rm -f -- /var/lib/domsnap/web01/before-upgrade/memory.part'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 5 "*)
     say '    kill -s CONT -- 1400'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 3 "*)
     say '    rmdir -- /var/lib/domsnap/web01/before-upgrade'
     ;;
+  *) ;;
   esac
   return 1
 }

@@ -402,6 +402,7 @@ undo() {
       note "step $step is not undone"
       return 0
       ;;
+    *) ;;
     esac
   done
   say "  undoing step $step"
@@ -467,24 +468,29 @@ rollback() {
     say '    rm -f -- '\''/srv/vm/a.vhd.before-upgrade~new.back'\'' '\''/srv/vm/a.vhd.before-upgrade~new'\'''
     say '    tap-ctl unpause -p 4711 -m 0 -a vhd:/srv/vm/a.vhd'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 7 "*)
     say '    xl unpause -- 7'
     say '    xl list -v'
     say '    rm -f -- /var/lib/domsnap/web01/before-upgrade/memory.part'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 6 "*)
     say '    kill -s CONT -- 1400'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 4 "*)
     say '    rm -- /srv/vm/a.vhd.before-upgrade'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 3 "*)
     say '    rmdir -- /var/lib/domsnap/web01/before-upgrade'
     ;;
+  *) ;;
   esac
   return 1
 }

@@ -404,6 +404,7 @@ undo() {
       note "step $step is not undone"
       return 0
       ;;
+    *) ;;
     esac
   done
   say "  undoing step $step"

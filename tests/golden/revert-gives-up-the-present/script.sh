@@ -407,6 +407,7 @@ undo() {
       note "step $step is not undone"
       return 0
       ;;
+    *) ;;
     esac
   done
   say "  undoing step $step"
@@ -516,6 +517,7 @@ rollback() {
     say '    xl destroy -- web01'
     say '    xl list -v'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 18 "*)
     say '    ln -- /srv/vm/web01-log.raw '\''/srv/vm/web01-log.raw.before-upgrade~new'\'''
@@ -523,6 +525,7 @@ rollback() {
     say '    mv -T -- '\''/srv/vm/web01-log.raw.before-upgrade~new.back'\'' /srv/vm/web01-log.raw'
     say '    rm -f -- '\''/srv/vm/web01-log.raw.before-upgrade~new.back'\'''
     ;;
+  *) ;;
   esac
   case "$bad " in *" 17 "*)
     say '    ln -- /srv/vm/web01-data.raw '\''/srv/vm/web01-data.raw.before-upgrade~new'\'''
@@ -530,35 +533,43 @@ rollback() {
     say '    mv -T -- '\''/srv/vm/web01-data.raw.before-upgrade~new.back'\'' /srv/vm/web01-data.raw'
     say '    rm -f -- '\''/srv/vm/web01-data.raw.before-upgrade~new.back'\'''
     ;;
+  *) ;;
   esac
   case "$bad " in *" 16 "*)
     say '    lvrename -- vg0 cache cache-before-upgrade.new'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 15 "*)
     say '    lvchange --deltag domsnap.web01.pre-revert-1 -- vg0/cache-pre-revert-1'
     say '    lvrename -- vg0 cache-pre-revert-1 cache'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 8 "*)
     say '    rm -- /srv/vm/web01-log.raw.pre-revert-1'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 7 "*)
     say '    rm -f -- '\''/srv/vm/web01-log.raw.before-upgrade~new'\'''
     ;;
+  *) ;;
   esac
   case "$bad " in *" 6 "*)
     say '    lvremove --yes -- vg0/cache-before-upgrade.new'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 5 "*)
     say '    rm -- /srv/vm/web01-data.raw.pre-revert-1'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 4 "*)
     say '    rm -f -- '\''/srv/vm/web01-data.raw.before-upgrade~new'\'''
     ;;
+  *) ;;
   esac
   return 1
 }

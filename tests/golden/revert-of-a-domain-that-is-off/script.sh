@@ -402,6 +402,7 @@ undo() {
       note "step $step is not undone"
       return 0
       ;;
+    *) ;;
     esac
   done
   say "  undoing step $step"
@@ -547,6 +548,7 @@ rollback() {
     say '    xl destroy -- web01'
     say '    xl list -v'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 21 "*)
     say '    ln -- /srv/vm/web01-log.raw '\''/srv/vm/web01-log.raw.before-upgrade~new'\'''
@@ -554,6 +556,7 @@ rollback() {
     say '    mv -T -- '\''/srv/vm/web01-log.raw.before-upgrade~new.back'\'' /srv/vm/web01-log.raw'
     say '    rm -f -- '\''/srv/vm/web01-log.raw.before-upgrade~new.back'\'''
     ;;
+  *) ;;
   esac
   case "$bad " in *" 20 "*)
     say '    ln -- /srv/vm/web01-data.raw '\''/srv/vm/web01-data.raw.before-upgrade~new'\'''
@@ -561,57 +564,70 @@ rollback() {
     say '    mv -T -- '\''/srv/vm/web01-data.raw.before-upgrade~new.back'\'' /srv/vm/web01-data.raw'
     say '    rm -f -- '\''/srv/vm/web01-data.raw.before-upgrade~new.back'\'''
     ;;
+  *) ;;
   esac
   case "$bad " in *" 19 "*)
     say '    lvrename -- vg0 cache cache-before-upgrade.new'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 18 "*)
     say '    lvchange --deltag domsnap.web01.pre-revert-1 -- vg0/cache-pre-revert-1'
     say '    lvrename -- vg0 cache-pre-revert-1 cache'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 16 "*)
     say '    lvcreate --snapshot --yes --name db-before-upgrade --size 4315938816b --addtag domsnap.web01.before-upgrade -- vg0/db'
     say '    lvconvert --yes --merge -- vg0/db-pre-revert-1'
     say '    lvs -- vg0/db-pre-revert-1'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 13 "*)
     say '    qemu-img snapshot -a pre-revert-1 -- /srv/vm/web01.qcow2'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 12 "*)
     say '    qemu-img snapshot -d pre-revert-1 -- /srv/vm/web01.qcow2'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 15 "*)
     say '    lvremove --yes --select '\''lv_name="db-pre-revert-1" && lv_tags={"domsnap.web01.pre-revert-1"}'\'' -- vg0'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 9 "*)
     say '    rm -- /srv/vm/web01-log.raw.pre-revert-1'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 8 "*)
     say '    rm -f -- '\''/srv/vm/web01-log.raw.before-upgrade~new'\'''
     ;;
+  *) ;;
   esac
   case "$bad " in *" 7 "*)
     say '    lvremove --yes -- vg0/cache-before-upgrade.new'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 6 "*)
     say '    rm -- /srv/vm/web01-data.raw.pre-revert-1'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 5 "*)
     say '    rm -f -- '\''/srv/vm/web01-data.raw.before-upgrade~new'\'''
     ;;
+  *) ;;
   esac
   case "$bad " in *" 4 "*)
     say '    rmdir -- /var/lib/domsnap/web01/pre-revert-1'
     ;;
+  *) ;;
   esac
   return 1
 }

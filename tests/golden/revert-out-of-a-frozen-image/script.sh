@@ -403,6 +403,7 @@ undo() {
       note "step $step is not undone"
       return 0
       ;;
+    *) ;;
     esac
   done
   say "  undoing step $step"
@@ -477,6 +478,7 @@ rollback() {
     say '    xl destroy -- web01'
     say '    xl list -v'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 9 "*)
     say '    ln -- /srv/vm/web01.qcow2 '\''/srv/vm/web01.qcow2.before-upgrade~new'\'''
@@ -484,24 +486,29 @@ rollback() {
     say '    mv -T -- '\''/srv/vm/web01.qcow2.before-upgrade~new.back'\'' /srv/vm/web01.qcow2'
     say '    rm -f -- '\''/srv/vm/web01.qcow2.before-upgrade~new.back'\'''
     ;;
+  *) ;;
   esac
   case "$bad " in *" 8 "*)
     say '    xl restore -- /var/lib/domsnap/web01/pre-revert-1/memory.part'
     say '    xl list -v'
     say '    rm -f -- /var/lib/domsnap/web01/pre-revert-1/memory.part'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 6 "*)
     say '    rm -- /srv/vm/web01.qcow2.pre-revert-1'
     ;;
+  *) ;;
   esac
   case "$bad " in *" 5 "*)
     say '    rm -f -- '\''/srv/vm/web01.qcow2.before-upgrade~new'\'''
     ;;
+  *) ;;
   esac
   case "$bad " in *" 4 "*)
     say '    rmdir -- /var/lib/domsnap/web01/pre-revert-1'
     ;;
+  *) ;;
   esac
   return 1
 }
