@@ -27,7 +27,7 @@ IMPURE = {
 
 
 def files(room: str) -> list[Path]:
-    return sorted((ROOT / room).rglob("*.py"))
+    return sorted(file for file in (ROOT / room).rglob("*.py") if file.parent.name != "templates")
 
 
 def imported(file: Path) -> Iterator[str]:

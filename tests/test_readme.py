@@ -123,6 +123,6 @@ def test_it_is_installed_by_pipx_with_all_its_files(tmp_path: Path) -> None:
     }
     subprocess.run([tmp_path / "tools/bin/pipx", "install", "."], cwd=source, env=env, check=True, capture_output=True)
     domsnap = tmp_path / "bin" / "domsnap"
-    spec = ROOT / "specs" / "minimal.yaml"
+    spec = ROOT / "specs" / "web01.yaml"
     for words in (["--version"], ["schema", "snapshot"], ["schema", "record"], ["validate", spec], ["man"]):
         assert subprocess.run([domsnap, *words], cwd=tmp_path, capture_output=True, check=True).stdout

@@ -1,7 +1,7 @@
 """Shows plan and script of every spec in specs/ over the recorded facts in specs/facts/.
 
 Each snapshot is planned over every recorded host that knows its domain, and offline where its spec states all that a
-plan needs. On the screen is the first of these, plan and head of the script, and of the others the last line; the whole
+plan needs. On the screen is the first of these, plan and head of the script, and of the others the total; the whole
 output lies in build/demo/.
 """
 
@@ -62,8 +62,8 @@ def _show(words: list[str], spec: Spec, *, brief: bool) -> bool:
     (ROOT / BUILD / f"{name}.txt").write_text(plan, encoding="utf-8")
     (ROOT / BUILD / f"{name}.sh").write_text(script, encoding="utf-8")
     if brief:
-        print(f"$ domsnap plan {' '.join(words)} | tail -n 1\n\n{plan.splitlines()[-1]}\n")
-        print(f"$ domsnap script {' '.join(words)} | wc -l\n\n{len(script.splitlines())}\n")
+        totals = "\n".join(line for line in plan.splitlines() if line.startswith("Plan: "))
+        print(f"$ domsnap plan {' '.join(words)} | grep ^Plan:\n\n{totals}\n")
     else:
         print(f"{'=' * 80}\n\n$ domsnap plan {' '.join(words)}\n\n{plan}")
         lines = script.splitlines()

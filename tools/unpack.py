@@ -6,11 +6,13 @@ the unpacked files must belong to root or to the user and be writable by nobody 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import stat
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -27,7 +29,9 @@ def main() -> None:
     home = cache()
     place = os.path.join(home, f"{bundle['version']}-py{major}{minor}-{bundle['digest'][:16]}")
     if not whole(place, bundle["files"]):
-        unpack(loader.get_data(os.path.join(archive, "payload.zip")), bundle["digest"], home, place)
+        with locked(home):  # another may be unpacking it just now
+            if not whole(place, bundle["files"]):
+                unpack(loader.get_data(os.path.join(archive, "payload.zip")), bundle["digest"], home, place)
     guard(place)
     sys.path[0] = place
     from domsnap.__main__ import main as domsnap
@@ -84,6 +88,19 @@ def whole(place: str, files: list[Any]) -> bool:
         return False
 
 
+@contextlib.contextmanager
+def locked(home: str) -> Iterator[None]:
+    """Wait until no other process unpacks there."""
+    import fcntl
+
+    descriptor = os.open(home, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def unpack(payload: bytes, digest: str, home: str, place: str) -> None:
     """Unpack beside and rename, so that nobody ever sees half of it; verified before anything of it is run."""
     import io
@@ -99,11 +116,7 @@ def unpack(payload: bytes, digest: str, home: str, place: str) -> None:
             archive.extractall(passing)
         if os.path.lexists(place):
             os.rename(place, os.path.join(passing, "broken"))
-        try:
-            os.rename(passing, place)
-        except OSError:  # another domsnap was quicker
-            if not os.path.isdir(place):
-                raise
+        os.rename(passing, place)
     except OSError as error:
         stop(f"cannot unpack into {home}: {error.strerror}", "name a directory with more room in DOMSNAP_CACHE")
     finally:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pwd
+import re
 import shutil
 import subprocess
 import sys
@@ -96,6 +98,19 @@ def test_several_at_once_unpack_without_harm(bundle: Path, folder: Path) -> None
     assert len(list((folder / "cache").iterdir())) == 1
 
 
+def test_it_waits_for_another_that_is_unpacking(bundle: Path, folder: Path) -> None:
+    (folder / "cache").mkdir(mode=0o700)
+    env = {"PATH": "/usr/bin:/bin", "DOMSNAP_CACHE": str(folder / "cache")}
+    held = os.open(folder / "cache", os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    running = subprocess.Popen([BARE, bundle, "validate", "one.yaml"], cwd=folder, env=env, stdout=subprocess.PIPE)
+    while not re.search(rf"-> FLOCK .* {running.pid} ", Path("/proc/locks").read_text()):
+        assert running.poll() is None
+    assert list((folder / "cache").iterdir()) == []
+    os.close(held)
+    assert running.communicate()[0] == b"one.yaml: valid (d00000/one)\n"
+
+
 @pytest.mark.parametrize("harm", ["truncate", "remove"])
 def test_what_a_power_cut_or_a_cleaner_took_is_unpacked_again(bundle: Path, folder: Path, harm: str) -> None:
     call([BARE, bundle, "--version"], folder)
@@ -166,7 +181,7 @@ def test_a_damaged_file_is_refused(bundle: Path, folder: Path) -> None:
     (folder / "damaged.run").write_bytes(data)
     done = call([BARE, folder / "damaged.run", "--version"], folder)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "damaged" in done.stderr
+    assert done.stderr.startswith("domsnap: this file is damaged: ")
     assert list((folder / "cache").iterdir()) == []
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from bench.plan import document
+from domsnap.saving import _publish
 
 ROOT = Path(__file__).resolve().parents[2]
 DOMSNAP = [sys.executable, "-m", "domsnap"]
@@ -78,10 +79,18 @@ def test_errors_into_a_closed_standard_error_do_not_land_elsewhere(folder: Path)
     assert (done.stdout, done.stderr) == ("1\n", "")
 
 
-def test_no_file_of_ours_takes_the_number_of_a_closed_stream(folder: Path) -> None:
-    done = shell("$D plan one.yaml --facts facts.json -o plan.json >&- 2>&-; echo $?", folder)
+def test_a_plan_is_saved_though_all_streams_are_closed(folder: Path) -> None:
+    done = shell("$D plan one.yaml --facts facts.json -o plan.json <&- >&- 2>&-; echo $?", folder)
     assert done.stdout == "1\n"
     assert json.loads((folder / "plan.json").read_text())["snapshot"] == "one"
+
+
+def test_no_file_of_ours_takes_the_number_of_a_closed_stream(folder: Path) -> None:
+    code = "import os; from domsnap.door import run; run([]); open('fds', 'w').write(str([*map(os.readlink, L)]))"
+    listed = "L = [f'/proc/self/fd/{n}' for n in range(3)]"
+    line = f'{sys.executable} -c "{listed}\n{code}" <&- >&- 2>&-'
+    subprocess.run(["bash", "-c", line], cwd=folder, env=environment(), check=True)
+    assert (folder / "fds").read_text() == "['/dev/null', '/dev/null', '/dev/null']"
 
 
 def test_ctrl_c_is_one_line_and_130(folder: Path) -> None:
@@ -180,6 +189,14 @@ def test_nothing_else_is_written_over(folder: Path, command: list[str], there: s
     assert there in done.stderr
     assert "Traceback" not in done.stderr
     assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
+def test_what_came_there_in_the_meantime_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "passing").write_text("ours")
+    (tmp_path / "plan.json").write_text("theirs")
+    with pytest.raises(FileExistsError):
+        _publish(str(tmp_path / "passing"), str(tmp_path / "plan.json"), replace=False)
+    assert (tmp_path / "plan.json").read_text() == "theirs"
 
 
 def test_a_full_disk_leaves_no_half_of_a_file(folder: Path) -> None:
