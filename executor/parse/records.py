@@ -5,22 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from executor.parse import lvm
-from executor.parse.unreadable import read_json, unreadable
 from planner.facts import Disk, Domain, Held, Record, Volume, record_from_json
-
-VERSION = 1
+from schema.read import read_json
 
 
 def record(folder: str, text: str) -> Record:
-    """Return the record that lies in `folder`, wherever it lay when it was written."""
-    command = f"cat {folder}/record.json"
-    said = read_json(command, text)
-    if not isinstance(said, dict) or said.get("version") != VERSION:
-        raise unreadable(command, text, f"not a record of version {VERSION}")
-    try:
-        return record_from_json({**said, "folder": folder})
-    except (KeyError, TypeError, AttributeError) as error:
-        raise unreadable(command, text, f"not a record ({error})") from None
+    """Return the record that lies in `folder`, wherever it lay when written; raises Refused if it is not valid."""
+    said = read_json("record", text.encode(), f"{folder}/record.json")
+    return record_from_json({**said, "folder": folder})
 
 
 def stopped(records: tuple[Record, ...], running: Collection[str], volumes: tuple[Volume, ...]) -> Iterator[Domain]:
