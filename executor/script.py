@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from posixpath import dirname
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from executor.quote import join, quote
 from planner.commands import AwaitJob, Capture, Command, Qmp, Release, Rename, Run, Seal, Write, canonical, to_json
@@ -47,13 +47,12 @@ def script(plan: Plan) -> str:
         lock=f"${{DOMSNAP_RUN:-/run/domsnap}}/{quote(subject.uuid)}.lock",
         journal=quote(f"{folder}/journal"),
         helper=any(isinstance(command, Qmp | AwaitJob | Seal) for command in commands),
-        monitors="".join(f" {quote(monitor)}" for monitor in monitors),
         companion=_companion(),
         undos="\n".join(_undo(step) for step in plan.steps if step.undo),
         rollback="\n".join(_indent(_rollback(plan))) or "  :",
         undos_by_hand="\n".join(_indent(_undos_by_hand(plan))) or "  :",
         rest="\n".join(_indent(_rest(plan))) or "  :",
-        steps="\n".join(line for step in plan.steps for line in _step(step, plan)),
+        steps="\n".join(line for step in plan.steps for line in _step(step, plan, monitors)),
     )
 
 
@@ -113,7 +112,7 @@ def _comment(text: str) -> str:
     return "\n".join(f"# {line}".rstrip() for line in textwrap.wrap(shown, 112, subsequent_indent="  ") or [""])
 
 
-def _step(step: Step, plan: Plan) -> Iterator[str]:
+def _step(step: Step, plan: Plan, monitors: list[str]) -> Iterator[str]:
     number = step.number
     yield ""
     yield _comment(f"Step {number} of {len(plan.steps)}, {step.phase}: {step.title}")
@@ -127,6 +126,8 @@ def _step(step: Step, plan: Plan) -> Iterator[str]:
         yield from lines(command, f"fail {number}{stale}")
     if step.effect != "check":
         yield f"arm {number}"
+        if not step.undo and number <= plan.commit and step.phase != "prepare":
+            yield f"no_return {number}"
     for command in (*step.do, *step.after):
         yield from lines(command, f"fail {number}")
     yield f"end {number}"
@@ -135,9 +136,18 @@ def _step(step: Step, plan: Plan) -> Iterator[str]:
         yield "committed=yes"
         if number < thaw:
             yield "# No signal may come between this and the guest."
-            yield "trap '' HUP INT TERM"
+            yield "hold_signals"
     if number == thaw:
         yield "catch"
+    if monitors and number == _introduced(plan):
+        yield ""
+        yield "# The monitors are connected and negotiated with now: nothing of that is left to the freeze."
+        yield f"ask {quote(canonical({'connect': monitors}))} || fail {number}"
+
+
+def _introduced(plan: Plan) -> int:
+    """Return the number of the step after which the monitors are connected: once it is sure which domain this is."""
+    return next((s.number for s in plan.steps if s.effect == "check" and s.subject == "domain"), 0)
 
 
 def lines(command: Command, failure: str) -> Iterator[str]:
@@ -170,26 +180,43 @@ def _run(command: Run) -> str:
     return f"expect {join(said)} {join(command.argv)}"
 
 
-def by_hand(command: Command) -> str:
-    """Return a command as a person would give it."""
+def by_hand(command: Command) -> Iterator[str]:
+    """Yield a command as a person would give it at a prompt, one line each, to be copied as they stand."""
     match command:
-        case Run(argv=argv):
-            return join(argv)
+        case Run(argv=argv, when=when, unless=unless):
+            guard = f"{join(when)} && " if when else f"{join(unless)} || " if unless else ""
+            yield guard + join(argv)
         case Qmp(monitor=monitor, execute=execute, arguments=arguments):
-            return f"# QMP on {monitor}: {canonical({'execute': execute, 'arguments': dict(arguments)})}"
+            yield _qmp_by_hand(monitor, execute, arguments)
         case AwaitJob(monitor=monitor, job=job, complete=complete):
-            end = ", with job-complete once it is ready" if complete else ""
-            return f"# QMP on {monitor}: wait for the end of the job {job}{end}"
+            state = "pending" if to_json(command)["await-job"].get("pending") else "concluded"
+            yield f"{_qmp_by_hand(monitor, 'query-jobs')}  # again, until {_one_line(job)} is {state}"
+            if complete:
+                ready = _qmp_by_hand(monitor, "job-complete", {"id": job})
+                yield f"{ready}  # once, when it is ready"
+            if state == "concluded":
+                yield _qmp_by_hand(monitor, "job-dismiss", {"id": job})
         case Seal(image=image, digest=digest, name=name):
-            return f"sync -- {quote(image)}" + (f"  # and its SHA-256, for {name}, to {digest}" if digest else "")
-        case Write(path=path):
-            return f"# write {path} with the text that this script has for it"
+            yield f"sync -- {quote(image)}"
+            if digest:
+                end = f"  {name}".replace("\\", "\\\\").replace("&", "\\&").replace("#", "\\#")
+                yield f"sha256sum <{quote(image)} | sed {quote(f's#  -$#{end}#')} >{quote(digest)}"
+        case Write(path=path, text=text):
+            escaped = text.replace("\\", "\\\\").replace("%", "%%").replace("\n", "\\n")
+            yield f"printf {quote(escaped)} >{quote(path)}"
         case Rename(source=source, target=target):
-            return f"mv -T -- {quote(source)} {quote(target)}"
+            yield f"mv -f -T -- {quote(source)} {quote(target)}"
+            yield f"sync -- {join(tuple(dict.fromkeys((dirname(target), dirname(source)))))}"
         case Capture() | Release():
-            return "# let the guest go on: xl resume"
+            raise Refused([_NO_LIVE])
         case _:
             assert_never(command)
+
+
+def _qmp_by_hand(monitor: str, execute: str, arguments: Mapping[str, Any] | None = None) -> str:
+    request = {"execute": execute, **({"arguments": dict(arguments)} if arguments else {})}
+    words = ('{"execute":"qmp_capabilities"}', canonical(request))
+    return f"printf '%s\\n' {join(words)} | socat -t 10 - {quote(f'UNIX-CONNECT:{monitor}')}"
 
 
 def _undo(step: Step) -> str:
@@ -210,7 +237,7 @@ def _undos_by_hand(plan: Plan) -> Iterator[str]:
     for step in rollback(plan.steps):
         yield f'case "$bad " in *" {step.number} "*)'
         for command in step.undo:
-            yield f"  say {quote(f'    {_one_line(by_hand(command))}')}"
+            yield from (f"  say {quote(f'    {_one_line(line)}')}" for line in by_hand(command))
         yield "  ;;"
         yield "*) ;;"
         yield "esac"
@@ -221,7 +248,7 @@ def _rest(plan: Plan) -> Iterator[str]:
         if step.number > plan.commit and step.do:
             yield f'if [ "$1" -le {step.number} ]; then'
             for command in step.do:
-                yield f"  say {quote(f'    {_one_line(by_hand(command))}')}"
+                yield from (f"  say {quote(f'    {_one_line(line)}')}" for line in by_hand(command))
             yield "fi"
 
 

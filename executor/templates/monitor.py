@@ -1,13 +1,15 @@
 """The script's companion: QMP over connections made beforehand, and the proof that a memory image is complete.
 
-Started by the script with ASK ANSWER READY MONITOR...; reads one command a line from the pipe ASK, as the plan has it
-in JSON, and answers each with one line on the pipe ANSWER: `ok`, or what went wrong. Ends when the script does.
+Started by the script with the pipe ASK; reads one request a line, a number and a command of the plan in JSON, and
+answers each on standard output with its number and `ok`, or what went wrong. `connect` opens monitors early, `idle`
+does nothing. It gives up what it does when the next request, or the end of the pipe, comes. Ends when the script does.
 """
 
 import hashlib
 import json
 import os
 import re
+import select
 import socket
 import sys
 import time
@@ -26,15 +28,30 @@ class Failed(Exception):
 
 
 class Monitor:
-    """One QMP connection, negotiated."""
+    """One QMP connection, negotiated; made anew if it broke or an answer took too long."""
 
     def __init__(self, path: str) -> None:
+        self.path, self.count = path, 0
+        self.socket: Any = None
+        self.connect()
+
+    def connect(self) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(PATIENCE)
-        self.socket.connect(path)
-        self.lines = self.socket.makefile("r", encoding="utf-8")
-        self._message()
-        self.send("qmp_capabilities", {})
+        try:
+            self.socket.settimeout(PATIENCE / 4)
+            self.socket.connect(self.path)
+            self.lines = self.socket.makefile("r", encoding="utf-8")
+            self._message()
+            self._exchange("qmp_capabilities", {})
+            self.socket.settimeout(PATIENCE)
+        except (OSError, ValueError, Failed):
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self.socket.close()
+        self.lines.close()
+        self.socket = None
 
     def _message(self) -> Any:
         line = self.lines.readline()
@@ -43,14 +60,38 @@ class Monitor:
         return json.loads(line)
 
     def send(self, execute: str, arguments: Any) -> Any:
-        request: dict[str, Any] = {"execute": execute}
+        if self.socket is None:
+            self.connect()
+        try:
+            return self._exchange(execute, arguments)
+        except (OSError, ValueError, Failed):
+            self.close()
+            raise
+
+    def _exchange(self, execute: str, arguments: Any) -> Any:
+        self.count += 1
+        request: dict[str, Any] = {"execute": execute, "id": self.count}
         if arguments:
             request["arguments"] = arguments
         self.socket.sendall(json.dumps(request).encode() + b"\n")
         while True:
             message = self._message()
-            if "return" in message or "error" in message:
+            if ("return" in message or "error" in message) and message.get("id", self.count) == self.count:
                 return message
+
+
+class Given:
+    """The pipe of requests; `wait` and `still_wanted` raise Failed as soon as there is a next one, or its end."""
+
+    def __init__(self, pipe: Any) -> None:
+        self.pipe = pipe
+
+    def wait(self, seconds: float) -> None:
+        if select.select([self.pipe], [], [], seconds)[0]:
+            raise Failed("given up: the script goes on without it")
+
+    def still_wanted(self) -> None:
+        self.wait(0)
 
 
 def canonical(value: Any) -> str:
@@ -64,7 +105,7 @@ def query(monitor: Monitor, execute: str) -> Any:
     return message["return"]
 
 
-def qmp(monitor: Monitor, command: Any) -> None:
+def qmp(monitor: Monitor, command: Any, given: Given) -> None:
     when = command.get("when")
     if when and not re.search(when[1], canonical(query(monitor, when[0]))):
         return
@@ -75,7 +116,7 @@ def qmp(monitor: Monitor, command: Any) -> None:
             return
         if time.monotonic() >= end:
             raise Failed(f"{command['execute']}: {trouble}")
-        time.sleep(0.2)
+        given.wait(0.2)
 
 
 def attempt(monitor: Monitor, command: Any) -> str:
@@ -94,7 +135,7 @@ def attempt(monitor: Monitor, command: Any) -> str:
     return ""
 
 
-def await_job(monitor: Monitor, command: Any) -> None:
+def await_job(monitor: Monitor, command: Any, given: Given) -> None:
     name, completed = command["job"], False
     while True:
         job = next((each for each in query(monitor, "query-jobs") if each["id"] == name), None)
@@ -107,15 +148,17 @@ def await_job(monitor: Monitor, command: Any) -> None:
             if "error" in message:
                 raise Failed(message["error"]["desc"])
             completed = True
+        if job["status"] == "pending" and command.get("pending"):
+            return
         if job["status"] == "concluded":
             monitor.send("job-dismiss", {"id": name})
             if job.get("error"):
                 raise Failed(f"the job {name} failed: {job['error']}")
             return
-        time.sleep(0.1)
+        given.wait(0.1)
 
 
-def seal(command: Any) -> None:
+def seal(command: Any, given: Given) -> None:
     with open(command["image"], "rb") as file:
         walk(file)
         os.fsync(file.fileno())
@@ -124,37 +167,52 @@ def seal(command: Any) -> None:
         file.seek(0)
         digest = hashlib.sha256()
         while part := file.read(1 << 20):
+            given.still_wanted()
             digest.update(part)
     with open(command["digest"], "x", encoding="utf-8") as file:
         file.write(f"{digest.hexdigest()}  {command['name']}\n")
         file.flush()
         os.fsync(file.fileno())
+    folder = os.open(os.path.dirname(command["digest"]), os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
-def answer(line: str, monitors: dict[str, Monitor]) -> None:
+def answer(line: str, monitors: dict[str, Monitor], given: Given) -> None:
     ((kind, command),) = json.loads(line).items()
-    if kind == "seal":
-        seal(command)
+    if kind == "idle":
         return
-    monitor = monitors.get(command["monitor"])
-    if monitor is None:
-        raise Failed("the monitor is not connected")
-    (qmp if kind == "qmp" else await_job)(monitor, command)
+    if kind == "connect":
+        monitors.update({path: Monitor(path) for path in command if path not in monitors})
+        return
+    if kind == "seal":
+        seal(command, given)
+        return
+    path = command["monitor"]
+    if path not in monitors:
+        monitors[path] = Monitor(path)
+    (qmp if kind == "qmp" else await_job)(monitors[path], command, given)
 
 
-def main(ask: str, replies: str, ready: str, *paths: str) -> None:
-    monitors = {path: Monitor(path) for path in paths}
-    with open(ready, "x", encoding="utf-8"):
-        pass
-    with open(ask, encoding="utf-8") as requests, open(replies, "w", encoding="utf-8") as out:
-        for line in requests:
+def main(ask: str) -> None:
+    monitors: dict[str, Monitor] = {}
+    # Not buffered: what select says of the pipe is then true.
+    with open(ask, "rb", buffering=0) as requests:
+        given = Given(requests)
+        while line := requests.readline():
+            number, _, command = line.decode("utf-8", "surrogateescape").partition(" ")
             try:
-                answer(line, monitors)
+                answer(command, monitors, given)
                 said = "ok"
             except (Failed, OSError, ValueError) as error:
-                said = "failed: " + str(error).replace("\n", " ")
-            out.write(said + "\n")
-            out.flush()
+                said = "failed: " + (str(error) or type(error).__name__).replace("\n", " ")
+            try:
+                sys.stdout.buffer.write(f"{number} {said}\n".encode("utf-8", "replace"))
+                sys.stdout.buffer.flush()
+            except BrokenPipeError:  # the script was killed
+                os._exit(1)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ journal=/var/lib/domsnap/web01/journal
 
 title='the preparations'
 armed=
+final=
 committed=no
 mode=run
 work=
@@ -114,6 +115,11 @@ arm() {
   armed="$armed $1"
 }
 
+# Before the last point of return, but this step itself has no way back.
+no_return() {
+  final="$final $1"
+}
+
 end() {
   note "step $1 is done"
 }
@@ -150,18 +156,22 @@ undo() {
 rollback() {
   bad=
   :
-  if [ -z "$bad" ]; then
+  if [ -z "$bad$final" ]; then
     say 'everything was undone'
     return 0
   fi
-  say 'not everything could be undone; finish by hand, in this order:'
+  if [ -n "$final" ]; then
+    say "what could be undone is undone; these steps cannot be, look at the domain and plan again:$final"
+    [ -n "$bad" ] || return 1
+  fi
+  say 'not everything could be undone; finish by hand, in this order, each line only when the one before it has worked:'
   :
   return 1
 }
 
 # What is left to do when a step after the commit fails.
 rest() {
-  say 'nothing is undone any more; finish by hand, from the step that failed on:'
+  say 'nothing is undone any more; plan again, or finish by hand, each line only when the one before it has worked:'
   :
 }
 
@@ -188,7 +198,7 @@ interrupted() {
   note "interrupted by signal $signal"
   if [ "$committed" = yes ]; then
     rest "$2"
-    exit $((128 + signal))
+    exit 6
   fi
   if [ -n "$armed" ]; then
     rollback || exit 6
@@ -196,7 +206,15 @@ interrupted() {
   exit $((128 + signal))
 }
 
+# Signals wait until the guest runs again.
+hold_signals() {
+  trap 'signal=1' HUP
+  trap 'signal=2' INT
+  trap 'signal=15' TERM
+}
+
 catch() {
+  [ -z "$signal" ] || interrupted "$signal" "$((current + 1))"
   trap 'interrupted 1 "$current"' HUP
   trap 'interrupted 2 "$current"' INT
   trap 'interrupted 15 "$current"' TERM
@@ -233,7 +251,8 @@ mkdir -p -- "$(dirname -- "$lock")" || exit 1
 if [ "$mode" = run ]; then
   mkdir -p -- "$folder" || exit 1
 fi
-exec 9>>"$lock" || exit 1
+(: >>"$lock") || exit 1
+exec 9>>"$lock"
 if ! flock -n 9; then
   say "locked: $(cat -- "$lock")"
   exit 4
@@ -241,6 +260,8 @@ fi
 printf 'process %s runs plan %s since %s\n' "$$" "$plan" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >"$lock"
 work=$(mktemp -d) || exit 1
 trap clean_up EXIT
+# A reader of the messages that goes away must not end this script while the guest stands still.
+trap : PIPE
 catch
 
 say 'done'

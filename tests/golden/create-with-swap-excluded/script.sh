@@ -34,10 +34,13 @@ journal=/var/lib/domsnap/web01/journal
 
 title='the preparations'
 armed=
+final=
 committed=no
 mode=run
 work=
 signal=
+asked=0
+answered=0
 
 say() {
   printf '%s\n' "$*" >&2
@@ -102,11 +105,21 @@ note() {
   printf '%s %s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$plan" "$*" >>"$journal" || return 1
   probe sync -- "$journal"
 }
-# ask COMMAND: hand one command of the plan, as JSON, to the companion, which holds the QMP connections.
+# ask COMMAND: hand one command of the plan, as JSON, to the companion, which holds the QMP connections. A signal can cut
+# off the wait for an answer: each has the number of its question, and one that is late is passed over.
 ask() {
-  printf '%s\n' "$1" >&7 || return 1
-  answer=
-  IFS= read -r answer <&8 || answer='failed: the companion has ended'
+  asked=$((asked + 1))
+  printf '%s %s\n' "$asked" "$1" >&7 || return 1
+  while :; do
+    answer=
+    IFS= read -r answer <&8 || answer="$asked failed: the companion has ended"
+    case $answer in
+    "$asked "*) break ;;
+    *) ;;
+    esac
+  done
+  answered=$asked
+  answer=${answer#* }
   [ "$answer" != ok ] || return 0
   say "  ${answer#failed: }"
   say "  $1"
@@ -117,17 +130,24 @@ ask() {
 # the time in which the guest stands still.
 companion() {
   mkfifo "$work/ask" "$work/answer" || return 1
-  setsid -w python3 -I - "$work/ask" "$work/answer" "$work/ready" /var/run/xen/qmp-libxenstat-7 >&2 9>&- <<'END_OF_COMPANION' &
+  # Opened both ways first, so that no open waits for ever; the answers then have an end when the companion has one.
+  exec 5<>"$work/answer" 7<>"$work/ask"
+  exec 6>"$work/answer"
+  exec 8<"$work/answer"
+  exec 5>&-
+  setsid -w python3 -I - "$work/ask" >&6 6>&- 7>&- 8>&- 9>&- <<'END_OF_COMPANION' &
 """The script's companion: QMP over connections made beforehand, and the proof that a memory image is complete.
 
-Started by the script with ASK ANSWER READY MONITOR...; reads one command a line from the pipe ASK, as the plan has it
-in JSON, and answers each with one line on the pipe ANSWER: `ok`, or what went wrong. Ends when the script does.
+Started by the script with the pipe ASK; reads one request a line, a number and a command of the plan in JSON, and
+answers each on standard output with its number and `ok`, or what went wrong. `connect` opens monitors early, `idle`
+does nothing. It gives up what it does when the next request, or the end of the pipe, comes. Ends when the script does.
 """
 
 import hashlib
 import json
 import os
 import re
+import select
 import socket
 import struct
 import sys
@@ -221,15 +241,30 @@ class Failed(Exception):
 
 
 class Monitor:
-    """One QMP connection, negotiated."""
+    """One QMP connection, negotiated; made anew if it broke or an answer took too long."""
 
     def __init__(self, path: str) -> None:
+        self.path, self.count = path, 0
+        self.socket: Any = None
+        self.connect()
+
+    def connect(self) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(PATIENCE)
-        self.socket.connect(path)
-        self.lines = self.socket.makefile("r", encoding="utf-8")
-        self._message()
-        self.send("qmp_capabilities", {})
+        try:
+            self.socket.settimeout(PATIENCE / 4)
+            self.socket.connect(self.path)
+            self.lines = self.socket.makefile("r", encoding="utf-8")
+            self._message()
+            self._exchange("qmp_capabilities", {})
+            self.socket.settimeout(PATIENCE)
+        except (OSError, ValueError, Failed):
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self.socket.close()
+        self.lines.close()
+        self.socket = None
 
     def _message(self) -> Any:
         line = self.lines.readline()
@@ -238,14 +273,38 @@ class Monitor:
         return json.loads(line)
 
     def send(self, execute: str, arguments: Any) -> Any:
-        request: dict[str, Any] = {"execute": execute}
+        if self.socket is None:
+            self.connect()
+        try:
+            return self._exchange(execute, arguments)
+        except (OSError, ValueError, Failed):
+            self.close()
+            raise
+
+    def _exchange(self, execute: str, arguments: Any) -> Any:
+        self.count += 1
+        request: dict[str, Any] = {"execute": execute, "id": self.count}
         if arguments:
             request["arguments"] = arguments
         self.socket.sendall(json.dumps(request).encode() + b"\n")
         while True:
             message = self._message()
-            if "return" in message or "error" in message:
+            if ("return" in message or "error" in message) and message.get("id", self.count) == self.count:
                 return message
+
+
+class Given:
+    """The pipe of requests; `wait` and `still_wanted` raise Failed as soon as there is a next one, or its end."""
+
+    def __init__(self, pipe: Any) -> None:
+        self.pipe = pipe
+
+    def wait(self, seconds: float) -> None:
+        if select.select([self.pipe], [], [], seconds)[0]:
+            raise Failed("given up: the script goes on without it")
+
+    def still_wanted(self) -> None:
+        self.wait(0)
 
 
 def canonical(value: Any) -> str:
@@ -259,7 +318,7 @@ def query(monitor: Monitor, execute: str) -> Any:
     return message["return"]
 
 
-def qmp(monitor: Monitor, command: Any) -> None:
+def qmp(monitor: Monitor, command: Any, given: Given) -> None:
     when = command.get("when")
     if when and not re.search(when[1], canonical(query(monitor, when[0]))):
         return
@@ -270,7 +329,7 @@ def qmp(monitor: Monitor, command: Any) -> None:
             return
         if time.monotonic() >= end:
             raise Failed(f"{command['execute']}: {trouble}")
-        time.sleep(0.2)
+        given.wait(0.2)
 
 
 def attempt(monitor: Monitor, command: Any) -> str:
@@ -289,7 +348,7 @@ def attempt(monitor: Monitor, command: Any) -> str:
     return ""
 
 
-def await_job(monitor: Monitor, command: Any) -> None:
+def await_job(monitor: Monitor, command: Any, given: Given) -> None:
     name, completed = command["job"], False
     while True:
         job = next((each for each in query(monitor, "query-jobs") if each["id"] == name), None)
@@ -302,15 +361,17 @@ def await_job(monitor: Monitor, command: Any) -> None:
             if "error" in message:
                 raise Failed(message["error"]["desc"])
             completed = True
+        if job["status"] == "pending" and command.get("pending"):
+            return
         if job["status"] == "concluded":
             monitor.send("job-dismiss", {"id": name})
             if job.get("error"):
                 raise Failed(f"the job {name} failed: {job['error']}")
             return
-        time.sleep(0.1)
+        given.wait(0.1)
 
 
-def seal(command: Any) -> None:
+def seal(command: Any, given: Given) -> None:
     with open(command["image"], "rb") as file:
         walk(file)
         os.fsync(file.fileno())
@@ -319,51 +380,58 @@ def seal(command: Any) -> None:
         file.seek(0)
         digest = hashlib.sha256()
         while part := file.read(1 << 20):
+            given.still_wanted()
             digest.update(part)
     with open(command["digest"], "x", encoding="utf-8") as file:
         file.write(f"{digest.hexdigest()}  {command['name']}\n")
         file.flush()
         os.fsync(file.fileno())
+    folder = os.open(os.path.dirname(command["digest"]), os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
-def answer(line: str, monitors: dict[str, Monitor]) -> None:
+def answer(line: str, monitors: dict[str, Monitor], given: Given) -> None:
     ((kind, command),) = json.loads(line).items()
-    if kind == "seal":
-        seal(command)
+    if kind == "idle":
         return
-    monitor = monitors.get(command["monitor"])
-    if monitor is None:
-        raise Failed("the monitor is not connected")
-    (qmp if kind == "qmp" else await_job)(monitor, command)
+    if kind == "connect":
+        monitors.update({path: Monitor(path) for path in command if path not in monitors})
+        return
+    if kind == "seal":
+        seal(command, given)
+        return
+    path = command["monitor"]
+    if path not in monitors:
+        monitors[path] = Monitor(path)
+    (qmp if kind == "qmp" else await_job)(monitors[path], command, given)
 
 
-def main(ask: str, replies: str, ready: str, *paths: str) -> None:
-    monitors = {path: Monitor(path) for path in paths}
-    with open(ready, "x", encoding="utf-8"):
-        pass
-    with open(ask, encoding="utf-8") as requests, open(replies, "w", encoding="utf-8") as out:
-        for line in requests:
+def main(ask: str) -> None:
+    monitors: dict[str, Monitor] = {}
+    # Not buffered: what select says of the pipe is then true.
+    with open(ask, "rb", buffering=0) as requests:
+        given = Given(requests)
+        while line := requests.readline():
+            number, _, command = line.decode("utf-8", "surrogateescape").partition(" ")
             try:
-                answer(line, monitors)
+                answer(command, monitors, given)
                 said = "ok"
             except (Failed, OSError, ValueError) as error:
-                said = "failed: " + str(error).replace("\n", " ")
-            out.write(said + "\n")
-            out.flush()
+                said = "failed: " + (str(error) or type(error).__name__).replace("\n", " ")
+            try:
+                sys.stdout.buffer.write(f"{number} {said}\n".encode("utf-8", "replace"))
+                sys.stdout.buffer.flush()
+            except BrokenPipeError:  # the script was killed
+                os._exit(1)
 
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
 END_OF_COMPANION
-  companion=$!
-  tries=0
-  while [ ! -e "$work/ready" ]; do
-    kill -0 "$companion" 2>/dev/null || return 1
-    [ "$tries" -lt 600 ] || return 1
-    tries=$((tries + 1))
-    sleep 0.1
-  done
-  exec 7>"$work/ask" 8<"$work/answer"
+  exec 6>&-
 }
 begin() {
   title=$2
@@ -378,6 +446,11 @@ arm() {
     exit 0
   fi
   armed="$armed $1"
+}
+
+# Before the last point of return, but this step itself has no way back.
+no_return() {
+  final="$final $1"
 }
 
 end() {
@@ -440,17 +513,23 @@ undo_7() {
 }
 rollback() {
   bad=
+  # What the companion was doing when a signal came must have ended before anything is undone.
+  [ "$asked" -eq "$answered" ] || ask '{"idle":{}}' || :
   undo 7 undo_7
   undo 6 undo_6
   undo 5 undo_5 6
   undo 3 undo_3 6
-  if [ -z "$bad" ]; then
+  if [ -z "$bad$final" ]; then
     say 'everything was undone'
     return 0
   fi
-  say 'not everything could be undone; finish by hand, in this order:'
+  if [ -n "$final" ]; then
+    say "what could be undone is undone; these steps cannot be, look at the domain and plan again:$final"
+    [ -n "$bad" ] || return 1
+  fi
+  say 'not everything could be undone; finish by hand, in this order, each line only when the one before it has worked:'
   case "$bad " in *" 7 "*)
-    say '    # QMP on /var/run/xen/qmp-libxenstat-7: {"arguments":{"device":"xvda-qcow2","name":"before-upgrade"},"execute":"blockdev-snapshot-delete-internal-sync"}'
+    say '    printf '\''%s\n'\'' '\''{"execute":"qmp_capabilities"}'\'' '\''{"arguments":{"device":"xvda-qcow2","name":"before-upgrade"},"execute":"blockdev-snapshot-delete-internal-sync"}'\'' | socat -t 10 - UNIX-CONNECT:/var/run/xen/qmp-libxenstat-7'
     ;;
   *) ;;
   esac
@@ -462,12 +541,12 @@ rollback() {
   *) ;;
   esac
   case "$bad " in *" 5 "*)
-    say '    kill -s CONT -- 1400'
+    say '    test -d /proc/1400 && kill -s CONT -- 1400'
     ;;
   *) ;;
   esac
   case "$bad " in *" 3 "*)
-    say '    rmdir -- /var/lib/domsnap/web01/before-upgrade'
+    say '    test -d /var/lib/domsnap/web01/before-upgrade && rmdir -- /var/lib/domsnap/web01/before-upgrade'
     ;;
   *) ;;
   esac
@@ -476,26 +555,30 @@ rollback() {
 
 # What is left to do when a step after the commit fails.
 rest() {
-  say 'nothing is undone any more; finish by hand, from the step that failed on:'
+  say 'nothing is undone any more; plan again, or finish by hand, each line only when the one before it has worked:'
   if [ "$1" -le 8 ]; then
     say '    xl unpause -- 7'
   fi
   if [ "$1" -le 9 ]; then
-    say '    kill -s CONT -- 1400'
+    say '    test -d /proc/1400 && kill -s CONT -- 1400'
   fi
   if [ "$1" -le 10 ]; then
-    say '    sync -- /var/lib/domsnap/web01/before-upgrade/memory.part  # and its SHA-256, for /var/lib/domsnap/web01/before-upgrade/memory, to /var/lib/domsnap/web01/before-upgrade/memory.sha256'
-    say '    mv -T -- /var/lib/domsnap/web01/before-upgrade/memory.part /var/lib/domsnap/web01/before-upgrade/memory'
+    say '    sync -- /var/lib/domsnap/web01/before-upgrade/memory.part'
+    say '    sha256sum </var/lib/domsnap/web01/before-upgrade/memory.part | sed '\''s#  -$#  /var/lib/domsnap/web01/before-upgrade/memory#'\'' >/var/lib/domsnap/web01/before-upgrade/memory.sha256'
+    say '    mv -f -T -- /var/lib/domsnap/web01/before-upgrade/memory.part /var/lib/domsnap/web01/before-upgrade/memory'
+    say '    sync -- /var/lib/domsnap/web01/before-upgrade'
   fi
   if [ "$1" -le 11 ]; then
     say '    rm -f -- /var/lib/domsnap/web01/before-upgrade/record.json.part'
-    say '    # write /var/lib/domsnap/web01/before-upgrade/record.json.part with the text that this script has for it'
-    say '    mv -T -- /var/lib/domsnap/web01/before-upgrade/record.json.part /var/lib/domsnap/web01/before-upgrade/record.json'
+    say '    printf '\''{\n  "version": 1,\n  "domain": "web01",\n  "uuid": "bbe9b839-51d1-4ac0-8ea2-25778e7005b1",\n  "type": "pvh",\n  "snapshot": "before-upgrade",\n  "folder": "/var/lib/domsnap/web01/before-upgrade",\n  "disks": [\n    {\n      "vdev": "xvda",\n      "method": "internal",\n      "backend": "qdisk",\n      "format": "qcow2",\n      "path": "/srv/vm/web01.qcow2",\n      "capacity": 10737418240,\n      "holder": "/srv/vm/web01.qcow2",\n      "tag": "before-upgrade",\n      "reason": ""\n    },\n    {\n      "vdev": "xvdb",\n      "method": "exclude",\n      "backend": "phy",\n      "format": "raw",\n      "path": "/srv/vm/web01-data.raw",\n      "capacity": 4294967296,\n      "holder": "",\n      "tag": "",\n      "reason": "swap"\n    }\n  ],\n  "taken": "2026-11-23T07:34:00Z",\n  "state": "complete",\n  "description": "",\n  "parent": "",\n  "capture": "paused",\n  "memory": "/var/lib/domsnap/web01/before-upgrade/memory",\n  "memory_size": 1073741824,\n  "xen": "4.17.7",\n  "spec": "8eee448222e799301ccee9a7b78d87d1329726e860e8c336c84029e19442b0df"\n}\n'\'' >/var/lib/domsnap/web01/before-upgrade/record.json.part'
+    say '    mv -f -T -- /var/lib/domsnap/web01/before-upgrade/record.json.part /var/lib/domsnap/web01/before-upgrade/record.json'
+    say '    sync -- /var/lib/domsnap/web01/before-upgrade'
   fi
   if [ "$1" -le 12 ]; then
     say '    rm -f -- /var/lib/domsnap/web01/current.part'
-    say '    # write /var/lib/domsnap/web01/current.part with the text that this script has for it'
-    say '    mv -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current'
+    say '    printf '\''before-upgrade\n'\'' >/var/lib/domsnap/web01/current.part'
+    say '    mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current'
+    say '    sync -- /var/lib/domsnap/web01'
   fi
 }
 
@@ -522,7 +605,7 @@ interrupted() {
   note "interrupted by signal $signal"
   if [ "$committed" = yes ]; then
     rest "$2"
-    exit $((128 + signal))
+    exit 6
   fi
   if [ -n "$armed" ]; then
     rollback || exit 6
@@ -530,7 +613,15 @@ interrupted() {
   exit $((128 + signal))
 }
 
+# Signals wait until the guest runs again.
+hold_signals() {
+  trap 'signal=1' HUP
+  trap 'signal=2' INT
+  trap 'signal=15' TERM
+}
+
 catch() {
+  [ -z "$signal" ] || interrupted "$signal" "$((current + 1))"
   trap 'interrupted 1 "$current"' HUP
   trap 'interrupted 2 "$current"' INT
   trap 'interrupted 15 "$current"' TERM
@@ -567,7 +658,8 @@ mkdir -p -- "$(dirname -- "$lock")" || exit 1
 if [ "$mode" = run ]; then
   mkdir -p -- "$folder" || exit 1
 fi
-exec 9>>"$lock" || exit 1
+(: >>"$lock") || exit 1
+exec 9>>"$lock"
 if ! flock -n 9; then
   say "locked: $(cat -- "$lock")"
   exit 4
@@ -575,9 +667,11 @@ fi
 printf 'process %s runs plan %s since %s\n' "$$" "$plan" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >"$lock"
 work=$(mktemp -d) || exit 1
 trap clean_up EXIT
+# A reader of the messages that goes away must not end this script while the guest stands still.
+trap : PIPE
 catch
 if ! companion; then
-  say 'the companion could not be started: is python3 there, does the monitor answer?'
+  say 'the companion could not be started'
   exit 1
 fi
 
@@ -589,6 +683,9 @@ expect 0 '^web01 +7 +[0-9]+ +[0-9]+ +[r-][b-]---- +[0-9.]+ +bbe9b839-51d1-4ac0-8
 expect 0 '^1:0$' '' '' 0 stat -c %d:%i -- /srv/vm/web01.qcow2 || fail 1 3
 expect 0 '^1:2$' '' '' 0 stat -c %d:%i -- /srv/vm/web01-data.raw || fail 1 3
 end 1
+
+# The monitors are connected and negotiated with now: nothing of that is left to the freeze.
+ask '{"connect":["/var/run/xen/qmp-libxenstat-7"]}' || fail 1
 
 # Step 2 of 12, prepare: confirm that there is room
 # (1060 MiB in /)
@@ -646,7 +743,7 @@ ask '{"qmp":{"arguments":{"actions":[{"data":{"device":"xvda-qcow2","name":"befo
 end 7
 committed=yes
 # No signal may come between this and the guest.
-trap '' HUP INT TERM
+hold_signals
 
 # Step 8 of 12, thaw: let web01 run on
 current=8

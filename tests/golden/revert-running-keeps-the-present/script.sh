@@ -37,10 +37,13 @@ journal=/var/lib/domsnap/web01/journal
 
 title='the preparations'
 armed=
+final=
 committed=no
 mode=run
 work=
 signal=
+asked=0
+answered=0
 
 say() {
   printf '%s\n' "$*" >&2
@@ -105,11 +108,21 @@ note() {
   printf '%s %s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$plan" "$*" >>"$journal" || return 1
   probe sync -- "$journal"
 }
-# ask COMMAND: hand one command of the plan, as JSON, to the companion, which holds the QMP connections.
+# ask COMMAND: hand one command of the plan, as JSON, to the companion, which holds the QMP connections. A signal can cut
+# off the wait for an answer: each has the number of its question, and one that is late is passed over.
 ask() {
-  printf '%s\n' "$1" >&7 || return 1
-  answer=
-  IFS= read -r answer <&8 || answer='failed: the companion has ended'
+  asked=$((asked + 1))
+  printf '%s %s\n' "$asked" "$1" >&7 || return 1
+  while :; do
+    answer=
+    IFS= read -r answer <&8 || answer="$asked failed: the companion has ended"
+    case $answer in
+    "$asked "*) break ;;
+    *) ;;
+    esac
+  done
+  answered=$asked
+  answer=${answer#* }
   [ "$answer" != ok ] || return 0
   say "  ${answer#failed: }"
   say "  $1"
@@ -120,17 +133,24 @@ ask() {
 # the time in which the guest stands still.
 companion() {
   mkfifo "$work/ask" "$work/answer" || return 1
-  setsid -w python3 -I - "$work/ask" "$work/answer" "$work/ready" >&2 9>&- <<'END_OF_COMPANION' &
+  # Opened both ways first, so that no open waits for ever; the answers then have an end when the companion has one.
+  exec 5<>"$work/answer" 7<>"$work/ask"
+  exec 6>"$work/answer"
+  exec 8<"$work/answer"
+  exec 5>&-
+  setsid -w python3 -I - "$work/ask" >&6 6>&- 7>&- 8>&- 9>&- <<'END_OF_COMPANION' &
 """The script's companion: QMP over connections made beforehand, and the proof that a memory image is complete.
 
-Started by the script with ASK ANSWER READY MONITOR...; reads one command a line from the pipe ASK, as the plan has it
-in JSON, and answers each with one line on the pipe ANSWER: `ok`, or what went wrong. Ends when the script does.
+Started by the script with the pipe ASK; reads one request a line, a number and a command of the plan in JSON, and
+answers each on standard output with its number and `ok`, or what went wrong. `connect` opens monitors early, `idle`
+does nothing. It gives up what it does when the next request, or the end of the pipe, comes. Ends when the script does.
 """
 
 import hashlib
 import json
 import os
 import re
+import select
 import socket
 import struct
 import sys
@@ -224,15 +244,30 @@ class Failed(Exception):
 
 
 class Monitor:
-    """One QMP connection, negotiated."""
+    """One QMP connection, negotiated; made anew if it broke or an answer took too long."""
 
     def __init__(self, path: str) -> None:
+        self.path, self.count = path, 0
+        self.socket: Any = None
+        self.connect()
+
+    def connect(self) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(PATIENCE)
-        self.socket.connect(path)
-        self.lines = self.socket.makefile("r", encoding="utf-8")
-        self._message()
-        self.send("qmp_capabilities", {})
+        try:
+            self.socket.settimeout(PATIENCE / 4)
+            self.socket.connect(self.path)
+            self.lines = self.socket.makefile("r", encoding="utf-8")
+            self._message()
+            self._exchange("qmp_capabilities", {})
+            self.socket.settimeout(PATIENCE)
+        except (OSError, ValueError, Failed):
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self.socket.close()
+        self.lines.close()
+        self.socket = None
 
     def _message(self) -> Any:
         line = self.lines.readline()
@@ -241,14 +276,38 @@ class Monitor:
         return json.loads(line)
 
     def send(self, execute: str, arguments: Any) -> Any:
-        request: dict[str, Any] = {"execute": execute}
+        if self.socket is None:
+            self.connect()
+        try:
+            return self._exchange(execute, arguments)
+        except (OSError, ValueError, Failed):
+            self.close()
+            raise
+
+    def _exchange(self, execute: str, arguments: Any) -> Any:
+        self.count += 1
+        request: dict[str, Any] = {"execute": execute, "id": self.count}
         if arguments:
             request["arguments"] = arguments
         self.socket.sendall(json.dumps(request).encode() + b"\n")
         while True:
             message = self._message()
-            if "return" in message or "error" in message:
+            if ("return" in message or "error" in message) and message.get("id", self.count) == self.count:
                 return message
+
+
+class Given:
+    """The pipe of requests; `wait` and `still_wanted` raise Failed as soon as there is a next one, or its end."""
+
+    def __init__(self, pipe: Any) -> None:
+        self.pipe = pipe
+
+    def wait(self, seconds: float) -> None:
+        if select.select([self.pipe], [], [], seconds)[0]:
+            raise Failed("given up: the script goes on without it")
+
+    def still_wanted(self) -> None:
+        self.wait(0)
 
 
 def canonical(value: Any) -> str:
@@ -262,7 +321,7 @@ def query(monitor: Monitor, execute: str) -> Any:
     return message["return"]
 
 
-def qmp(monitor: Monitor, command: Any) -> None:
+def qmp(monitor: Monitor, command: Any, given: Given) -> None:
     when = command.get("when")
     if when and not re.search(when[1], canonical(query(monitor, when[0]))):
         return
@@ -273,7 +332,7 @@ def qmp(monitor: Monitor, command: Any) -> None:
             return
         if time.monotonic() >= end:
             raise Failed(f"{command['execute']}: {trouble}")
-        time.sleep(0.2)
+        given.wait(0.2)
 
 
 def attempt(monitor: Monitor, command: Any) -> str:
@@ -292,7 +351,7 @@ def attempt(monitor: Monitor, command: Any) -> str:
     return ""
 
 
-def await_job(monitor: Monitor, command: Any) -> None:
+def await_job(monitor: Monitor, command: Any, given: Given) -> None:
     name, completed = command["job"], False
     while True:
         job = next((each for each in query(monitor, "query-jobs") if each["id"] == name), None)
@@ -305,15 +364,17 @@ def await_job(monitor: Monitor, command: Any) -> None:
             if "error" in message:
                 raise Failed(message["error"]["desc"])
             completed = True
+        if job["status"] == "pending" and command.get("pending"):
+            return
         if job["status"] == "concluded":
             monitor.send("job-dismiss", {"id": name})
             if job.get("error"):
                 raise Failed(f"the job {name} failed: {job['error']}")
             return
-        time.sleep(0.1)
+        given.wait(0.1)
 
 
-def seal(command: Any) -> None:
+def seal(command: Any, given: Given) -> None:
     with open(command["image"], "rb") as file:
         walk(file)
         os.fsync(file.fileno())
@@ -322,51 +383,58 @@ def seal(command: Any) -> None:
         file.seek(0)
         digest = hashlib.sha256()
         while part := file.read(1 << 20):
+            given.still_wanted()
             digest.update(part)
     with open(command["digest"], "x", encoding="utf-8") as file:
         file.write(f"{digest.hexdigest()}  {command['name']}\n")
         file.flush()
         os.fsync(file.fileno())
+    folder = os.open(os.path.dirname(command["digest"]), os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
-def answer(line: str, monitors: dict[str, Monitor]) -> None:
+def answer(line: str, monitors: dict[str, Monitor], given: Given) -> None:
     ((kind, command),) = json.loads(line).items()
-    if kind == "seal":
-        seal(command)
+    if kind == "idle":
         return
-    monitor = monitors.get(command["monitor"])
-    if monitor is None:
-        raise Failed("the monitor is not connected")
-    (qmp if kind == "qmp" else await_job)(monitor, command)
+    if kind == "connect":
+        monitors.update({path: Monitor(path) for path in command if path not in monitors})
+        return
+    if kind == "seal":
+        seal(command, given)
+        return
+    path = command["monitor"]
+    if path not in monitors:
+        monitors[path] = Monitor(path)
+    (qmp if kind == "qmp" else await_job)(monitors[path], command, given)
 
 
-def main(ask: str, replies: str, ready: str, *paths: str) -> None:
-    monitors = {path: Monitor(path) for path in paths}
-    with open(ready, "x", encoding="utf-8"):
-        pass
-    with open(ask, encoding="utf-8") as requests, open(replies, "w", encoding="utf-8") as out:
-        for line in requests:
+def main(ask: str) -> None:
+    monitors: dict[str, Monitor] = {}
+    # Not buffered: what select says of the pipe is then true.
+    with open(ask, "rb", buffering=0) as requests:
+        given = Given(requests)
+        while line := requests.readline():
+            number, _, command = line.decode("utf-8", "surrogateescape").partition(" ")
             try:
-                answer(line, monitors)
+                answer(command, monitors, given)
                 said = "ok"
             except (Failed, OSError, ValueError) as error:
-                said = "failed: " + str(error).replace("\n", " ")
-            out.write(said + "\n")
-            out.flush()
+                said = "failed: " + (str(error) or type(error).__name__).replace("\n", " ")
+            try:
+                sys.stdout.buffer.write(f"{number} {said}\n".encode("utf-8", "replace"))
+                sys.stdout.buffer.flush()
+            except BrokenPipeError:  # the script was killed
+                os._exit(1)
 
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
 END_OF_COMPANION
-  companion=$!
-  tries=0
-  while [ ! -e "$work/ready" ]; do
-    kill -0 "$companion" 2>/dev/null || return 1
-    [ "$tries" -lt 600 ] || return 1
-    tries=$((tries + 1))
-    sleep 0.1
-  done
-  exec 7>"$work/ask" 8<"$work/answer"
+  exec 6>&-
 }
 begin() {
   title=$2
@@ -381,6 +449,11 @@ arm() {
     exit 0
   fi
   armed="$armed $1"
+}
+
+# Before the last point of return, but this step itself has no way back.
+no_return() {
+  final="$final $1"
 }
 
 end() {
@@ -550,6 +623,8 @@ undo_23() {
 }
 rollback() {
   bad=
+  # What the companion was doing when a signal came must have ended before anything is undone.
+  [ "$asked" -eq "$answered" ] || ask '{"idle":{}}' || :
   undo 23 undo_23
   undo 22 undo_22 23
   undo 21 undo_21 23
@@ -567,61 +642,68 @@ rollback() {
   undo 6 undo_6 20
   undo 5 undo_5 20
   undo 4 undo_4 13
-  if [ -z "$bad" ]; then
+  if [ -z "$bad$final" ]; then
     say 'everything was undone'
     return 0
   fi
-  say 'not everything could be undone; finish by hand, in this order:'
+  if [ -n "$final" ]; then
+    say "what could be undone is undone; these steps cannot be, look at the domain and plan again:$final"
+    [ -n "$bad" ] || return 1
+  fi
+  say 'not everything could be undone; finish by hand, in this order, each line only when the one before it has worked:'
   case "$bad " in *" 23 "*)
-    say '    xl destroy -- web01'
+    say '    xl domid -- web01 && xl destroy -- web01'
     say '    xl list -v'
     ;;
   *) ;;
   esac
   case "$bad " in *" 22 "*)
-    say '    ln -- /srv/vm/web01-log.raw '\''/srv/vm/web01-log.raw.before-upgrade~new'\'''
+    say '    test -e '\''/srv/vm/web01-log.raw.before-upgrade~new'\'' || ln -- /srv/vm/web01-log.raw '\''/srv/vm/web01-log.raw.before-upgrade~new'\'''
     say '    ln -f -- /srv/vm/web01-log.raw.pre-revert-1 '\''/srv/vm/web01-log.raw.before-upgrade~new.back'\'''
-    say '    mv -T -- '\''/srv/vm/web01-log.raw.before-upgrade~new.back'\'' /srv/vm/web01-log.raw'
+    say '    mv -f -T -- '\''/srv/vm/web01-log.raw.before-upgrade~new.back'\'' /srv/vm/web01-log.raw'
+    say '    sync -- /srv/vm'
     say '    rm -f -- '\''/srv/vm/web01-log.raw.before-upgrade~new.back'\'''
     ;;
   *) ;;
   esac
   case "$bad " in *" 21 "*)
-    say '    ln -- /srv/vm/web01-data.raw '\''/srv/vm/web01-data.raw.before-upgrade~new'\'''
+    say '    test -e '\''/srv/vm/web01-data.raw.before-upgrade~new'\'' || ln -- /srv/vm/web01-data.raw '\''/srv/vm/web01-data.raw.before-upgrade~new'\'''
     say '    ln -f -- /srv/vm/web01-data.raw.pre-revert-1 '\''/srv/vm/web01-data.raw.before-upgrade~new.back'\'''
-    say '    mv -T -- '\''/srv/vm/web01-data.raw.before-upgrade~new.back'\'' /srv/vm/web01-data.raw'
+    say '    mv -f -T -- '\''/srv/vm/web01-data.raw.before-upgrade~new.back'\'' /srv/vm/web01-data.raw'
+    say '    sync -- /srv/vm'
     say '    rm -f -- '\''/srv/vm/web01-data.raw.before-upgrade~new.back'\'''
     ;;
   *) ;;
   esac
   case "$bad " in *" 20 "*)
-    say '    ln -- /srv/vm/web01.qcow2 '\''/srv/vm/web01.qcow2.before-upgrade~new2'\'''
+    say '    test -e '\''/srv/vm/web01.qcow2.before-upgrade~new2'\'' || ln -- /srv/vm/web01.qcow2 '\''/srv/vm/web01.qcow2.before-upgrade~new2'\'''
     say '    ln -f -- /srv/vm/web01.qcow2.pre-revert-1 '\''/srv/vm/web01.qcow2.before-upgrade~new2.back'\'''
-    say '    mv -T -- '\''/srv/vm/web01.qcow2.before-upgrade~new2.back'\'' /srv/vm/web01.qcow2'
+    say '    mv -f -T -- '\''/srv/vm/web01.qcow2.before-upgrade~new2.back'\'' /srv/vm/web01.qcow2'
+    say '    sync -- /srv/vm'
     say '    rm -f -- '\''/srv/vm/web01.qcow2.before-upgrade~new2.back'\'''
     ;;
   *) ;;
   esac
   case "$bad " in *" 19 "*)
-    say '    lvrename -- vg0 cache cache-before-upgrade.new'
+    say '    lvs -- vg0/cache-before-upgrade.new || lvrename -- vg0 cache cache-before-upgrade.new'
     ;;
   *) ;;
   esac
   case "$bad " in *" 18 "*)
-    say '    lvchange --deltag domsnap.web01.pre-revert-1 -- vg0/cache-pre-revert-1'
-    say '    lvrename -- vg0 cache-pre-revert-1 cache'
+    say '    lvs -- vg0/cache || lvchange --deltag domsnap.web01.pre-revert-1 -- vg0/cache-pre-revert-1'
+    say '    lvs -- vg0/cache || lvrename -- vg0 cache-pre-revert-1 cache'
     ;;
   *) ;;
   esac
   case "$bad " in *" 16 "*)
-    say '    lvcreate --snapshot --yes --name db-before-upgrade --size 4315938816b --addtag domsnap.web01.before-upgrade -- vg0/db'
+    say '    lvs -- vg0/db-before-upgrade || lvcreate --snapshot --yes --name db-before-upgrade --size 4315938816b --addtag domsnap.web01.before-upgrade -- vg0/db'
     say '    lvconvert --yes --merge -- vg0/db-pre-revert-1'
     say '    lvs -- vg0/db-pre-revert-1'
     ;;
   *) ;;
   esac
   case "$bad " in *" 13 "*)
-    say '    xl restore -- /var/lib/domsnap/web01/pre-revert-1/memory.part'
+    say '    xl domid -- web01 || xl restore -- /var/lib/domsnap/web01/pre-revert-1/memory.part'
     say '    xl list -v'
     say '    rm -f -- /var/lib/domsnap/web01/pre-revert-1/memory.part'
     ;;
@@ -633,7 +715,7 @@ rollback() {
   *) ;;
   esac
   case "$bad " in *" 11 "*)
-    say '    rm -- /srv/vm/web01-log.raw.pre-revert-1'
+    say '    test /srv/vm/web01-log.raw.pre-revert-1 -ef /srv/vm/web01-log.raw && rm -- /srv/vm/web01-log.raw.pre-revert-1'
     ;;
   *) ;;
   esac
@@ -643,12 +725,12 @@ rollback() {
   *) ;;
   esac
   case "$bad " in *" 9 "*)
-    say '    lvremove --yes -- vg0/cache-before-upgrade.new'
+    say '    lvs -- vg0/cache-before-upgrade.new && lvremove --yes -- vg0/cache-before-upgrade.new'
     ;;
   *) ;;
   esac
   case "$bad " in *" 8 "*)
-    say '    rm -- /srv/vm/web01-data.raw.pre-revert-1'
+    say '    test /srv/vm/web01-data.raw.pre-revert-1 -ef /srv/vm/web01-data.raw && rm -- /srv/vm/web01-data.raw.pre-revert-1'
     ;;
   *) ;;
   esac
@@ -658,7 +740,7 @@ rollback() {
   *) ;;
   esac
   case "$bad " in *" 6 "*)
-    say '    rm -- /srv/vm/web01.qcow2.pre-revert-1'
+    say '    test /srv/vm/web01.qcow2.pre-revert-1 -ef /srv/vm/web01.qcow2 && rm -- /srv/vm/web01.qcow2.pre-revert-1'
     ;;
   *) ;;
   esac
@@ -668,7 +750,7 @@ rollback() {
   *) ;;
   esac
   case "$bad " in *" 4 "*)
-    say '    rmdir -- /var/lib/domsnap/web01/pre-revert-1'
+    say '    test -d /var/lib/domsnap/web01/pre-revert-1 && rmdir -- /var/lib/domsnap/web01/pre-revert-1'
     ;;
   *) ;;
   esac
@@ -677,20 +759,24 @@ rollback() {
 
 # What is left to do when a step after the commit fails.
 rest() {
-  say 'nothing is undone any more; finish by hand, from the step that failed on:'
+  say 'nothing is undone any more; plan again, or finish by hand, each line only when the one before it has worked:'
   if [ "$1" -le 24 ]; then
-    say '    sync -- /var/lib/domsnap/web01/pre-revert-1/memory.part  # and its SHA-256, for /var/lib/domsnap/web01/pre-revert-1/memory, to /var/lib/domsnap/web01/pre-revert-1/memory.sha256'
-    say '    mv -T -- /var/lib/domsnap/web01/pre-revert-1/memory.part /var/lib/domsnap/web01/pre-revert-1/memory'
+    say '    sync -- /var/lib/domsnap/web01/pre-revert-1/memory.part'
+    say '    sha256sum </var/lib/domsnap/web01/pre-revert-1/memory.part | sed '\''s#  -$#  /var/lib/domsnap/web01/pre-revert-1/memory#'\'' >/var/lib/domsnap/web01/pre-revert-1/memory.sha256'
+    say '    mv -f -T -- /var/lib/domsnap/web01/pre-revert-1/memory.part /var/lib/domsnap/web01/pre-revert-1/memory'
+    say '    sync -- /var/lib/domsnap/web01/pre-revert-1'
   fi
   if [ "$1" -le 25 ]; then
     say '    rm -f -- /var/lib/domsnap/web01/pre-revert-1/record.json.part'
-    say '    # write /var/lib/domsnap/web01/pre-revert-1/record.json.part with the text that this script has for it'
-    say '    mv -T -- /var/lib/domsnap/web01/pre-revert-1/record.json.part /var/lib/domsnap/web01/pre-revert-1/record.json'
+    say '    printf '\''{\n  "version": 1,\n  "domain": "web01",\n  "uuid": "bbe9b839-51d1-4ac0-8ea2-25778e7005b1",\n  "type": "pvh",\n  "snapshot": "pre-revert-1",\n  "folder": "/var/lib/domsnap/web01/pre-revert-1",\n  "disks": [\n    {\n      "vdev": "xvda",\n      "method": "external",\n      "backend": "qdisk",\n      "format": "qcow2",\n      "path": "/srv/vm/web01.qcow2",\n      "capacity": 10737418240,\n      "holder": "/srv/vm/web01.qcow2.pre-revert-1",\n      "tag": "",\n      "reason": ""\n    },\n    {\n      "vdev": "xvdb",\n      "method": "copy",\n      "backend": "phy",\n      "format": "raw",\n      "path": "/srv/vm/web01-data.raw",\n      "capacity": 4294967296,\n      "holder": "/srv/vm/web01-data.raw.pre-revert-1",\n      "tag": "",\n      "reason": ""\n    },\n    {\n      "vdev": "xvdc",\n      "method": "lvm",\n      "backend": "phy",\n      "format": "raw",\n      "path": "/dev/vg0/db",\n      "capacity": 4294967296,\n      "holder": "vg0/db-pre-revert-1",\n      "tag": "domsnap.web01.pre-revert-1",\n      "reason": ""\n    },\n    {\n      "vdev": "xvdd",\n      "method": "lvm",\n      "backend": "phy",\n      "format": "raw",\n      "path": "/dev/vg0/cache",\n      "capacity": 4294967296,\n      "holder": "vg0/cache-pre-revert-1",\n      "tag": "domsnap.web01.pre-revert-1",\n      "reason": ""\n    },\n    {\n      "vdev": "xvde",\n      "method": "copy",\n      "backend": "qdisk",\n      "format": "raw",\n      "path": "/srv/vm/web01-log.raw",\n      "capacity": 2147483648,\n      "holder": "/srv/vm/web01-log.raw.pre-revert-1",\n      "tag": "",\n      "reason": ""\n    }\n  ],\n  "taken": "2026-11-23T07:34:00Z",\n  "state": "complete",\n  "description": "The present, before the revert to before-upgrade",\n  "parent": "before-upgrade",\n  "capture": "paused",\n  "memory": "/var/lib/domsnap/web01/pre-revert-1/memory",\n  "memory_size": 1073741824,\n  "xen": "4.17.7",\n  "spec": ""\n}\n'\'' >/var/lib/domsnap/web01/pre-revert-1/record.json.part'
+    say '    mv -f -T -- /var/lib/domsnap/web01/pre-revert-1/record.json.part /var/lib/domsnap/web01/pre-revert-1/record.json'
+    say '    sync -- /var/lib/domsnap/web01/pre-revert-1'
   fi
   if [ "$1" -le 26 ]; then
     say '    rm -f -- /var/lib/domsnap/web01/current.part'
-    say '    # write /var/lib/domsnap/web01/current.part with the text that this script has for it'
-    say '    mv -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current'
+    say '    printf '\''before-upgrade\n'\'' >/var/lib/domsnap/web01/current.part'
+    say '    mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current'
+    say '    sync -- /var/lib/domsnap/web01'
   fi
 }
 
@@ -717,7 +803,7 @@ interrupted() {
   note "interrupted by signal $signal"
   if [ "$committed" = yes ]; then
     rest "$2"
-    exit $((128 + signal))
+    exit 6
   fi
   if [ -n "$armed" ]; then
     rollback || exit 6
@@ -725,7 +811,15 @@ interrupted() {
   exit $((128 + signal))
 }
 
+# Signals wait until the guest runs again.
+hold_signals() {
+  trap 'signal=1' HUP
+  trap 'signal=2' INT
+  trap 'signal=15' TERM
+}
+
 catch() {
+  [ -z "$signal" ] || interrupted "$signal" "$((current + 1))"
   trap 'interrupted 1 "$current"' HUP
   trap 'interrupted 2 "$current"' INT
   trap 'interrupted 15 "$current"' TERM
@@ -762,7 +856,8 @@ mkdir -p -- "$(dirname -- "$lock")" || exit 1
 if [ "$mode" = run ]; then
   mkdir -p -- "$folder" || exit 1
 fi
-exec 9>>"$lock" || exit 1
+(: >>"$lock") || exit 1
+exec 9>>"$lock"
 if ! flock -n 9; then
   say "locked: $(cat -- "$lock")"
   exit 4
@@ -770,9 +865,11 @@ fi
 printf 'process %s runs plan %s since %s\n' "$$" "$plan" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >"$lock"
 work=$(mktemp -d) || exit 1
 trap clean_up EXIT
+# A reader of the messages that goes away must not end this script while the guest stands still.
+trap : PIPE
 catch
 if ! companion; then
-  say 'the companion could not be started: is python3 there, does the monitor answer?'
+  say 'the companion could not be started'
   exit 1
 fi
 

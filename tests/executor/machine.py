@@ -1,0 +1,133 @@
+"""A small host on which generated scripts run for real: files, volumes, a domain and a QEMU that keep their state."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from executor.script import script
+from planner.facts import Domain, Facts, Qemu
+from planner.plan import Plan
+from schema import spec as language
+from schema.spec import Spec
+from tests.executor.fakes.qemu import Graph, Server
+from tests.executor.test_stream import image
+from tests.planner.hosts import UUID, domain, facts, qcow2, raw, raw_on_qemu, volume
+
+FAKE = Path(__file__).parent / "fakes" / "host"
+PROGRAMS = (
+    "xl", "lvs", "vgs", "lvcreate", "lvremove", "lvconvert", "lvrename", "lvchange", "qemu-img", "cp", "df", "stat",
+    "cat", "readlink", "kill", "test", "mkdir", "rm", "rmdir", "ln", "mv", "sync", "sha256sum", "sleep",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    status: int
+    said: str
+    trace: tuple[str, ...]
+    state: object
+    guest: str
+    monitor: str
+    undone: tuple[int, ...] = field(default=())
+
+    @property
+    def refused(self) -> bool:
+        return "undone" not in self.said
+
+
+class Machine:
+    """`root` holds all of it: srv (disks), store, model (what the fakes know), bin, lock; `put` sets it up anew."""
+
+    def __init__(self, root: Path, disks: str) -> None:
+        self.root, self.model = root, root / "model"
+        self.socket = root / "qmp"
+        srv = root / "srv"
+        kinds = {
+            "q": qcow2(path=f"{srv}/web01.qcow2"), "r": raw(path=f"{srv}/data.raw"), "v": volume("xvdc", "db"),
+            "t": volume("xvdd", "cache"), "l": raw_on_qemu(path=f"{srv}/log.raw"),
+        }  # fmt: skip
+        self.disks = tuple(kinds[letter] for letter in disks)
+        self.put()
+
+    def put(self) -> None:
+        shutil.rmtree(self.root, ignore_errors=True)
+        for name in ("srv", "store", "bin", "lock", "model/lv/vg0", "model/tags"):
+            (self.root / name).mkdir(parents=True)
+        for program in PROGRAMS:
+            (self.root / "bin" / program).symlink_to(FAKE)
+        for disk in self.disks:
+            if not disk.volume:
+                Path(disk.path).write_text(f"data of {disk.vdev}")
+        for name, uuid in (("db", "4nFT6i"), ("cache", "LXkOWO")):
+            (self.model / "lv/vg0" / name).write_text(f"  {uuid}\n")
+        (self.model / "image").write_bytes(image())
+        (self.model / "domain").write_text("7 running\n")
+        (self.model / "monitor").write_text("S")
+        self.graph = Graph({disk.vdev: disk.nodes[0].name for disk in self.disks if disk.nodes}, self.model / "tags")
+
+    def domain(self) -> Domain:
+        there = domain(*self.disks)
+        assert isinstance(there.qemu, Qemu)
+        return replace(there, qemu=replace(there.qemu, monitor=str(self.socket)))
+
+    def facts(self) -> Facts:
+        return self.seen(facts(self.domain()))
+
+    def seen(self, there: Facts) -> Facts:
+        """Return facts with the real inodes of the files that are there."""
+        images = []
+        for each in there.images:
+            path = Path(each.path)
+            about = path.stat() if path.exists() else None
+            images.append(replace(each, inode=f"{about.st_dev}:{about.st_ino}" if about else ""))
+        return replace(there, images=tuple(images))
+
+    def spec(self, *disks: language.Disk) -> Spec:
+        return replace(Spec("web01", "before-upgrade"), store=str(self.root / "store"), disks=disks)
+
+    def state(self) -> object:
+        """Return all that a rollback must bring back, as it is now."""
+        files = {}
+        for folder in ("srv", "store", "model/lv", "model/tags"):
+            for path in sorted((self.root / folder).rglob("*")):
+                if path.is_file() and path.name != "journal":
+                    files[str(path.relative_to(self.root))] = path.read_bytes()
+        return files, self.graph.state()
+
+    @contextmanager
+    def qemu(self, fault_at: int = 0, fault: str = "") -> Iterator[Server]:
+        self.socket.unlink(missing_ok=True)
+        server = Server(self.socket, self.model, self.graph)
+        server.fault_at, server.fault = fault_at, fault
+        try:
+            yield server
+        finally:
+            server.close()
+
+    def run(
+        self, plan: Plan, *words: str, fault_at: int = 0, fault: str = "", also: str = "", shell: str = "dash"
+    ) -> Outcome:
+        file = self.root / "script.sh"
+        file.write_text(script(plan))
+        (self.model / "trace").write_text("")
+        (self.model / "failed").unlink(missing_ok=True)
+        environment = {
+            "DOMSNAP_PATH": f"{self.root}/bin:/usr/sbin:/usr/bin:/sbin:/bin", "DOMSNAP_RUN": str(self.root / "lock"),
+            "HOST": str(self.model), "NAME": "web01", "UUID": UUID, "FAULT_AT": str(fault_at), "FAULT": fault,
+            "ALSO": also, "PATH": "/usr/bin:/bin",
+        }  # fmt: skip
+        start = ("sh", "-c", 'echo $$ >"$HOST/pid"; exec "$@"', "sh", *shell.split(), str(file), *words)
+        with self.qemu(fault_at, fault):
+            done = subprocess.run(start, capture_output=True, text=True, env=environment, check=False, timeout=120)
+        assert done.stdout == ""
+        (_, guest) = ((self.model / "domain").read_text().split() or ["", "gone"])[-2:]
+        undone = tuple(int(line.split()[-1]) for line in done.stderr.splitlines() if line.startswith("  undoing step "))
+        return Outcome(
+            done.returncode, done.stderr, tuple((self.model / "trace").read_text().splitlines()), self.state(), guest,
+            (self.model / "monitor").read_text().strip(), undone,
+        )  # fmt: skip
