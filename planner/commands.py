@@ -62,12 +62,14 @@ class AwaitJob:
 
     complete: send `job-complete` once it is ready (a commit of the active layer, a mirror).
     optional: a job that does not exist is as good as one that has ended (undoing what was never begun).
+    pending: only until all is done but its last act, for which it waits to be told (`auto-finalize` off).
     """
 
     monitor: str
     job: str
     complete: bool = False
     optional: bool = False
+    pending: bool = False
 
 
 @dataclass(frozen=True, slots=True)

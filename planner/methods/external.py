@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from planner import names
 from planner.facts import Held, Image, Record
-from planner.methods.method import Method, Target, move_records, swap
+from planner.methods.method import Method, Target, move_records, swap, warn_of_children
 from planner.operations.overlay import (
     AddOverlay,
     CreateOverlay,
@@ -44,6 +44,7 @@ class External(Method):
         draft.add(TakePath(target.vdev, disk.path, aside, overlay), "rename", undo_when="held", guards=[link, made])
         draft.need(disk.path, _OVERLAY, f"{target.vdev} overlay")
         move_records(draft, disk.path, aside)
+        warn_of_children(target)
         depth = len(list(facts.chain(disk.path))) + 1
         if depth >= _LONG_CHAIN:
             target.warn(f"its chain will be {depth} images long; delete old snapshots to keep reads fast")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from planner import names
 from planner.facts import Held, Image, Record
-from planner.methods.method import Method, Target, swap
+from planner.methods.method import Method, Target, swap, warn_of_children
 from planner.operations.qcow2 import ApplyTag, DeleteTag, ExtractTag, TagImage, tag_action
 
 _LARGE = 512 * 2**30  # bytes in use from which updating the refcounts takes seconds
@@ -58,8 +58,7 @@ class Internal(Method):
             )
         if image and image.backing:
             target.warn(f"the image is an overlay on {image.backing}: this snapshot lives in the overlay alone")
-        if target.draft.facts.children(target.disk.path):
-            target.warn("other images are based on this one while the guest writes to it: they may already be damaged")
+        warn_of_children(target)
 
     def revert(self, target: Target, held: Held, present: str, keep: bool) -> Held | None:
         draft, disk, facts = target.draft, target.disk, target.draft.facts

@@ -120,3 +120,11 @@ def move_records(draft: Draft, path: str, now: str) -> bool:
             moved = True
             draft.add(RewriteRecord(replace(record, disks=disks), f"its image is now {now}"), "moved")
     return moved
+
+
+def warn_of_children(target: Target) -> None:
+    """Warn of images that are based on one that a guest writes to: what they hold changes under them."""
+    children = target.draft.facts.children(target.disk.path)
+    if children:
+        based = ", ".join(child.path for child in children)
+        target.warn(f"{based} is based on {target.disk.path}, which this guest writes to: it may be damaged already")

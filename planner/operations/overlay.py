@@ -214,11 +214,20 @@ class StreamDown(OnDisk):
         yield Qmp(self.monitor, "query-named-block-nodes", prints=literal(f'"node-name":"{self.node}"'))
 
     def do(self) -> Iterator[Command]:
-        arguments = {"job-id": self.job, "device": self.node, "auto-dismiss": False}
+        arguments = {"job-id": self.job, "device": self.node, "auto-dismiss": False, "auto-finalize": False}
         if self.base:
             arguments |= {"base-node": self.base_node, "backing-file": self.base}
+        # Seen on QEMU 7.2: the job ends, and drops the backing file, with what it copied not yet on disk. QMP has no
+        # flush; the human monitor's qemu-io has, and answers "" when it worked.
+        flush = Qmp(
+            self.monitor, "human-monitor-command", {"command-line": f"qemu-io {self.node} flush"}, prints='^""$'
+        )
         yield Qmp(self.monitor, "block-stream", arguments)
+        yield AwaitJob(self.monitor, self.job, pending=True)
+        yield flush
+        yield Qmp(self.monitor, "job-finalize", {"id": self.job})
         yield AwaitJob(self.monitor, self.job)
+        yield flush
 
     def after(self) -> Iterator[Command]:
         yield backed_by(self.image, self.base)

@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # delete snapshot before-upgrade of web01
 #
-# plan      ec18e2431ff370559dda1f7680e59f208342b36a6ecc895ea729c2531d1f9343
+# plan      58baa66ae8b4788ceda6a3afb46d25b4a0dae98279b33e58f2a85dfdbed4fea7
 # spec      2357d5e9643c68a6d7a3aee3f41d6bf8176b70514b383ef4b707709266b7d915
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -29,7 +29,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=ec18e2431ff370559dda1f7680e59f208342b36a6ecc895ea729c2531d1f9343
+plan=58baa66ae8b4788ceda6a3afb46d25b4a0dae98279b33e58f2a85dfdbed4fea7
 total=11
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -37,10 +37,13 @@ journal=/var/lib/domsnap/web01/journal
 
 title='the preparations'
 armed=
+final=
 committed=no
 mode=run
 work=
 signal=
+asked=0
+answered=0
 
 say() {
   printf '%s\n' "$*" >&2
@@ -105,11 +108,21 @@ note() {
   printf '%s %s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$plan" "$*" >>"$journal" || return 1
   probe sync -- "$journal"
 }
-# ask COMMAND: hand one command of the plan, as JSON, to the companion, which holds the QMP connections.
+# ask COMMAND: hand one command of the plan, as JSON, to the companion, which holds the QMP connections. A signal can cut
+# off the wait for an answer: each has the number of its question, and one that is late is passed over.
 ask() {
-  printf '%s\n' "$1" >&7 || return 1
-  answer=
-  IFS= read -r answer <&8 || answer='failed: the companion has ended'
+  asked=$((asked + 1))
+  printf '%s %s\n' "$asked" "$1" >&7 || return 1
+  while :; do
+    answer=
+    IFS= read -r answer <&8 || answer="$asked failed: the companion has ended"
+    case $answer in
+    "$asked "*) break ;;
+    *) ;;
+    esac
+  done
+  answered=$asked
+  answer=${answer#* }
   [ "$answer" != ok ] || return 0
   say "  ${answer#failed: }"
   say "  $1"
@@ -120,17 +133,24 @@ ask() {
 # the time in which the guest stands still.
 companion() {
   mkfifo "$work/ask" "$work/answer" || return 1
-  setsid -w python3 -I - "$work/ask" "$work/answer" "$work/ready" /var/run/xen/qmp-libxenstat-7 >&2 9>&- <<'END_OF_COMPANION' &
+  # Opened both ways first, so that no open waits for ever; the answers then have an end when the companion has one.
+  exec 5<>"$work/answer" 7<>"$work/ask"
+  exec 6>"$work/answer"
+  exec 8<"$work/answer"
+  exec 5>&-
+  setsid -w python3 -I - "$work/ask" >&6 6>&- 7>&- 8>&- 9>&- <<'END_OF_COMPANION' &
 """The script's companion: QMP over connections made beforehand, and the proof that a memory image is complete.
 
-Started by the script with ASK ANSWER READY MONITOR...; reads one command a line from the pipe ASK, as the plan has it
-in JSON, and answers each with one line on the pipe ANSWER: `ok`, or what went wrong. Ends when the script does.
+Started by the script with the pipe ASK; reads one request a line, a number and a command of the plan in JSON, and
+answers each on standard output with its number and `ok`, or what went wrong. `connect` opens monitors early, `idle`
+does nothing. It gives up what it does when the next request, or the end of the pipe, comes. Ends when the script does.
 """
 
 import hashlib
 import json
 import os
 import re
+import select
 import socket
 import struct
 import sys
@@ -224,15 +244,30 @@ class Failed(Exception):
 
 
 class Monitor:
-    """One QMP connection, negotiated."""
+    """One QMP connection, negotiated; made anew if it broke or an answer took too long."""
 
     def __init__(self, path: str) -> None:
+        self.path, self.count = path, 0
+        self.socket: Any = None
+        self.connect()
+
+    def connect(self) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(PATIENCE)
-        self.socket.connect(path)
-        self.lines = self.socket.makefile("r", encoding="utf-8")
-        self._message()
-        self.send("qmp_capabilities", {})
+        try:
+            self.socket.settimeout(PATIENCE / 4)
+            self.socket.connect(self.path)
+            self.lines = self.socket.makefile("r", encoding="utf-8")
+            self._message()
+            self._exchange("qmp_capabilities", {})
+            self.socket.settimeout(PATIENCE)
+        except (OSError, ValueError, Failed):
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self.socket.close()
+        self.lines.close()
+        self.socket = None
 
     def _message(self) -> Any:
         line = self.lines.readline()
@@ -241,14 +276,38 @@ class Monitor:
         return json.loads(line)
 
     def send(self, execute: str, arguments: Any) -> Any:
-        request: dict[str, Any] = {"execute": execute}
+        if self.socket is None:
+            self.connect()
+        try:
+            return self._exchange(execute, arguments)
+        except (OSError, ValueError, Failed):
+            self.close()
+            raise
+
+    def _exchange(self, execute: str, arguments: Any) -> Any:
+        self.count += 1
+        request: dict[str, Any] = {"execute": execute, "id": self.count}
         if arguments:
             request["arguments"] = arguments
         self.socket.sendall(json.dumps(request).encode() + b"\n")
         while True:
             message = self._message()
-            if "return" in message or "error" in message:
+            if ("return" in message or "error" in message) and message.get("id", self.count) == self.count:
                 return message
+
+
+class Given:
+    """The pipe of requests; `wait` and `still_wanted` raise Failed as soon as there is a next one, or its end."""
+
+    def __init__(self, pipe: Any) -> None:
+        self.pipe = pipe
+
+    def wait(self, seconds: float) -> None:
+        if select.select([self.pipe], [], [], seconds)[0]:
+            raise Failed("given up: the script goes on without it")
+
+    def still_wanted(self) -> None:
+        self.wait(0)
 
 
 def canonical(value: Any) -> str:
@@ -262,7 +321,7 @@ def query(monitor: Monitor, execute: str) -> Any:
     return message["return"]
 
 
-def qmp(monitor: Monitor, command: Any) -> None:
+def qmp(monitor: Monitor, command: Any, given: Given) -> None:
     when = command.get("when")
     if when and not re.search(when[1], canonical(query(monitor, when[0]))):
         return
@@ -273,7 +332,7 @@ def qmp(monitor: Monitor, command: Any) -> None:
             return
         if time.monotonic() >= end:
             raise Failed(f"{command['execute']}: {trouble}")
-        time.sleep(0.2)
+        given.wait(0.2)
 
 
 def attempt(monitor: Monitor, command: Any) -> str:
@@ -292,7 +351,7 @@ def attempt(monitor: Monitor, command: Any) -> str:
     return ""
 
 
-def await_job(monitor: Monitor, command: Any) -> None:
+def await_job(monitor: Monitor, command: Any, given: Given) -> None:
     name, completed = command["job"], False
     while True:
         job = next((each for each in query(monitor, "query-jobs") if each["id"] == name), None)
@@ -305,15 +364,17 @@ def await_job(monitor: Monitor, command: Any) -> None:
             if "error" in message:
                 raise Failed(message["error"]["desc"])
             completed = True
+        if job["status"] == "pending" and command.get("pending"):
+            return
         if job["status"] == "concluded":
             monitor.send("job-dismiss", {"id": name})
             if job.get("error"):
                 raise Failed(f"the job {name} failed: {job['error']}")
             return
-        time.sleep(0.1)
+        given.wait(0.1)
 
 
-def seal(command: Any) -> None:
+def seal(command: Any, given: Given) -> None:
     with open(command["image"], "rb") as file:
         walk(file)
         os.fsync(file.fileno())
@@ -322,51 +383,58 @@ def seal(command: Any) -> None:
         file.seek(0)
         digest = hashlib.sha256()
         while part := file.read(1 << 20):
+            given.still_wanted()
             digest.update(part)
     with open(command["digest"], "x", encoding="utf-8") as file:
         file.write(f"{digest.hexdigest()}  {command['name']}\n")
         file.flush()
         os.fsync(file.fileno())
+    folder = os.open(os.path.dirname(command["digest"]), os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
-def answer(line: str, monitors: dict[str, Monitor]) -> None:
+def answer(line: str, monitors: dict[str, Monitor], given: Given) -> None:
     ((kind, command),) = json.loads(line).items()
-    if kind == "seal":
-        seal(command)
+    if kind == "idle":
         return
-    monitor = monitors.get(command["monitor"])
-    if monitor is None:
-        raise Failed("the monitor is not connected")
-    (qmp if kind == "qmp" else await_job)(monitor, command)
+    if kind == "connect":
+        monitors.update({path: Monitor(path) for path in command if path not in monitors})
+        return
+    if kind == "seal":
+        seal(command, given)
+        return
+    path = command["monitor"]
+    if path not in monitors:
+        monitors[path] = Monitor(path)
+    (qmp if kind == "qmp" else await_job)(monitors[path], command, given)
 
 
-def main(ask: str, replies: str, ready: str, *paths: str) -> None:
-    monitors = {path: Monitor(path) for path in paths}
-    with open(ready, "x", encoding="utf-8"):
-        pass
-    with open(ask, encoding="utf-8") as requests, open(replies, "w", encoding="utf-8") as out:
-        for line in requests:
+def main(ask: str) -> None:
+    monitors: dict[str, Monitor] = {}
+    # Not buffered: what select says of the pipe is then true.
+    with open(ask, "rb", buffering=0) as requests:
+        given = Given(requests)
+        while line := requests.readline():
+            number, _, command = line.decode("utf-8", "surrogateescape").partition(" ")
             try:
-                answer(line, monitors)
+                answer(command, monitors, given)
                 said = "ok"
             except (Failed, OSError, ValueError) as error:
-                said = "failed: " + str(error).replace("\n", " ")
-            out.write(said + "\n")
-            out.flush()
+                said = "failed: " + (str(error) or type(error).__name__).replace("\n", " ")
+            try:
+                sys.stdout.buffer.write(f"{number} {said}\n".encode("utf-8", "replace"))
+                sys.stdout.buffer.flush()
+            except BrokenPipeError:  # the script was killed
+                os._exit(1)
 
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
 END_OF_COMPANION
-  companion=$!
-  tries=0
-  while [ ! -e "$work/ready" ]; do
-    kill -0 "$companion" 2>/dev/null || return 1
-    [ "$tries" -lt 600 ] || return 1
-    tries=$((tries + 1))
-    sleep 0.1
-  done
-  exec 7>"$work/ask" 8<"$work/answer"
+  exec 6>&-
 }
 begin() {
   title=$2
@@ -381,6 +449,11 @@ arm() {
     exit 0
   fi
   armed="$armed $1"
+}
+
+# Before the last point of return, but this step itself has no way back.
+no_return() {
+  final="$final $1"
 }
 
 end() {
@@ -418,22 +491,33 @@ undo() {
 
 rollback() {
   bad=
+  # What the companion was doing when a signal came must have ended before anything is undone.
+  [ "$asked" -eq "$answered" ] || ask '{"idle":{}}' || :
   :
-  if [ -z "$bad" ]; then
+  if [ -z "$bad$final" ]; then
     say 'everything was undone'
     return 0
   fi
-  say 'not everything could be undone; finish by hand, in this order:'
+  if [ -n "$final" ]; then
+    say "what could be undone is undone; these steps cannot be, look at the domain and plan again:$final"
+    [ -n "$bad" ] || return 1
+  fi
+  say 'not everything could be undone; finish by hand, in this order, each line only when the one before it has worked:'
   :
   return 1
 }
 
 # What is left to do when a step after the commit fails.
 rest() {
-  say 'nothing is undone any more; finish by hand, from the step that failed on:'
+  say 'nothing is undone any more; plan again, or finish by hand, each line only when the one before it has worked:'
   if [ "$1" -le 4 ]; then
-    say '    # QMP on /var/run/xen/qmp-libxenstat-7: {"arguments":{"auto-dismiss":false,"device":"ds-before-upgrade-xvda","job-id":"domsnap-958085fa03-xvda"},"execute":"block-stream"}'
-    say '    # QMP on /var/run/xen/qmp-libxenstat-7: wait for the end of the job domsnap-958085fa03-xvda'
+    say '    printf '\''%s\n'\'' '\''{"execute":"qmp_capabilities"}'\'' '\''{"arguments":{"auto-dismiss":false,"auto-finalize":false,"device":"ds-before-upgrade-xvda","job-id":"domsnap-958085fa03-xvda"},"execute":"block-stream"}'\'' | socat -t 10 - UNIX-CONNECT:/var/run/xen/qmp-libxenstat-7'
+    say '    printf '\''%s\n'\'' '\''{"execute":"qmp_capabilities"}'\'' '\''{"execute":"query-jobs"}'\'' | socat -t 10 - UNIX-CONNECT:/var/run/xen/qmp-libxenstat-7  # again, until domsnap-958085fa03-xvda is pending'
+    say '    printf '\''%s\n'\'' '\''{"execute":"qmp_capabilities"}'\'' '\''{"arguments":{"command-line":"qemu-io ds-before-upgrade-xvda flush"},"execute":"human-monitor-command"}'\'' | socat -t 10 - UNIX-CONNECT:/var/run/xen/qmp-libxenstat-7'
+    say '    printf '\''%s\n'\'' '\''{"execute":"qmp_capabilities"}'\'' '\''{"arguments":{"id":"domsnap-958085fa03-xvda"},"execute":"job-finalize"}'\'' | socat -t 10 - UNIX-CONNECT:/var/run/xen/qmp-libxenstat-7'
+    say '    printf '\''%s\n'\'' '\''{"execute":"qmp_capabilities"}'\'' '\''{"execute":"query-jobs"}'\'' | socat -t 10 - UNIX-CONNECT:/var/run/xen/qmp-libxenstat-7  # again, until domsnap-958085fa03-xvda is concluded'
+    say '    printf '\''%s\n'\'' '\''{"execute":"qmp_capabilities"}'\'' '\''{"arguments":{"id":"domsnap-958085fa03-xvda"},"execute":"job-dismiss"}'\'' | socat -t 10 - UNIX-CONNECT:/var/run/xen/qmp-libxenstat-7'
+    say '    printf '\''%s\n'\'' '\''{"execute":"qmp_capabilities"}'\'' '\''{"arguments":{"command-line":"qemu-io ds-before-upgrade-xvda flush"},"execute":"human-monitor-command"}'\'' | socat -t 10 - UNIX-CONNECT:/var/run/xen/qmp-libxenstat-7'
   fi
   if [ "$1" -le 5 ]; then
     say '    rm -f -- /srv/vm/web01.qcow2.before-upgrade'
@@ -442,10 +526,10 @@ rest() {
     say '    rm -f -- /var/lib/domsnap/web01/before-upgrade/xvdb.raw'
   fi
   if [ "$1" -le 7 ]; then
-    say '    lvremove --yes -- vg0/db-before-upgrade'
+    say '    lvs -- vg0/db-before-upgrade && lvremove --yes -- vg0/db-before-upgrade'
   fi
   if [ "$1" -le 8 ]; then
-    say '    lvremove --yes -- vg0/cache-before-upgrade'
+    say '    lvs -- vg0/cache-before-upgrade && lvremove --yes -- vg0/cache-before-upgrade'
   fi
   if [ "$1" -le 9 ]; then
     say '    rm -f -- /var/lib/domsnap/web01/before-upgrade/xvde.raw'
@@ -457,8 +541,9 @@ rest() {
   fi
   if [ "$1" -le 11 ]; then
     say '    rm -f -- /var/lib/domsnap/web01/current.part'
-    say '    # write /var/lib/domsnap/web01/current.part with the text that this script has for it'
-    say '    mv -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current'
+    say '    printf '\''\n'\'' >/var/lib/domsnap/web01/current.part'
+    say '    mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current'
+    say '    sync -- /var/lib/domsnap/web01'
   fi
 }
 
@@ -485,7 +570,7 @@ interrupted() {
   note "interrupted by signal $signal"
   if [ "$committed" = yes ]; then
     rest "$2"
-    exit $((128 + signal))
+    exit 6
   fi
   if [ -n "$armed" ]; then
     rollback || exit 6
@@ -493,7 +578,15 @@ interrupted() {
   exit $((128 + signal))
 }
 
+# Signals wait until the guest runs again.
+hold_signals() {
+  trap 'signal=1' HUP
+  trap 'signal=2' INT
+  trap 'signal=15' TERM
+}
+
 catch() {
+  [ -z "$signal" ] || interrupted "$signal" "$((current + 1))"
   trap 'interrupted 1 "$current"' HUP
   trap 'interrupted 2 "$current"' INT
   trap 'interrupted 15 "$current"' TERM
@@ -530,7 +623,8 @@ mkdir -p -- "$(dirname -- "$lock")" || exit 1
 if [ "$mode" = run ]; then
   mkdir -p -- "$folder" || exit 1
 fi
-exec 9>>"$lock" || exit 1
+(: >>"$lock") || exit 1
+exec 9>>"$lock"
 if ! flock -n 9; then
   say "locked: $(cat -- "$lock")"
   exit 4
@@ -538,9 +632,11 @@ fi
 printf 'process %s runs plan %s since %s\n' "$$" "$plan" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >"$lock"
 work=$(mktemp -d) || exit 1
 trap clean_up EXIT
+# A reader of the messages that goes away must not end this script while the guest stands still.
+trap : PIPE
 catch
 if ! companion; then
-  say 'the companion could not be started: is python3 there, does the monitor answer?'
+  say 'the companion could not be started'
   exit 1
 fi
 
@@ -555,6 +651,9 @@ expect 0 '^1:6$' '' '' 0 stat -c %d:%i -- /srv/vm/web01-log.raw || fail 1 3
 expect 0 '^ *4nFT6i *$' '' '' 0 lvs --noheadings -o lv_uuid -- vg0/db || fail 1 3
 expect 0 '^ *LXkOWO *$' '' '' 0 lvs --noheadings -o lv_uuid -- vg0/cache || fail 1 3
 end 1
+
+# The monitors are connected and negotiated with now: nothing of that is left to the freeze.
+ask '{"connect":["/var/run/xen/qmp-libxenstat-7"]}' || fail 1
 
 # Step 2 of 11, prepare: confirm that there is room
 # (5120 MiB in /srv)
@@ -654,8 +753,12 @@ current=4
 begin 4 'xvda: copy the data of /srv/vm/web01.qcow2.before-upgrade into /srv/vm/web01.qcow2'
 ask '{"qmp":{"execute":"query-named-block-nodes","monitor":"/var/run/xen/qmp-libxenstat-7","prints":"\"node-name\":\"ds-before-upgrade-xvda\""}}' || fail 4
 arm 4
-ask '{"qmp":{"arguments":{"auto-dismiss":false,"device":"ds-before-upgrade-xvda","job-id":"domsnap-958085fa03-xvda"},"execute":"block-stream","monitor":"/var/run/xen/qmp-libxenstat-7"}}' || fail 4
+ask '{"qmp":{"arguments":{"auto-dismiss":false,"auto-finalize":false,"device":"ds-before-upgrade-xvda","job-id":"domsnap-958085fa03-xvda"},"execute":"block-stream","monitor":"/var/run/xen/qmp-libxenstat-7"}}' || fail 4
+ask '{"await-job":{"job":"domsnap-958085fa03-xvda","monitor":"/var/run/xen/qmp-libxenstat-7","pending":true}}' || fail 4
+ask '{"qmp":{"arguments":{"command-line":"qemu-io ds-before-upgrade-xvda flush"},"execute":"human-monitor-command","monitor":"/var/run/xen/qmp-libxenstat-7","prints":"^\"\"$"}}' || fail 4
+ask '{"qmp":{"arguments":{"id":"domsnap-958085fa03-xvda"},"execute":"job-finalize","monitor":"/var/run/xen/qmp-libxenstat-7"}}' || fail 4
 ask '{"await-job":{"job":"domsnap-958085fa03-xvda","monitor":"/var/run/xen/qmp-libxenstat-7"}}' || fail 4
+ask '{"qmp":{"arguments":{"command-line":"qemu-io ds-before-upgrade-xvda flush"},"execute":"human-monitor-command","monitor":"/var/run/xen/qmp-libxenstat-7","prints":"^\"\"$"}}' || fail 4
 expect 0 '' '^ *"backing-filename": ' '' 0 qemu-img info -U --output=json -- /srv/vm/web01.qcow2 || fail 4
 end 4
 
