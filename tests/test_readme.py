@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FACTS = ROOT / "specs" / "facts" / "xen-4.20.json"
+ID = re.compile(r"\b[0-9a-f]{8,64}\b")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -58,7 +59,8 @@ def test_every_command_of_the_readme_prints_what_it_says(folder: Path, request: 
             path = ROOT / "README.md"
             path.write_text(path.read_text(encoding="utf-8").replace(block, printed), encoding="utf-8")
         else:
-            assert printed == block
+            # The golden cases hold the ids of plans, which change with every command of a plan.
+            assert ID.sub("ID", printed) == ID.sub("ID", block)
 
 
 def test_every_command_of_dev_that_is_named_is_there() -> None:
