@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from domsnap.terminal import safe
+from domsnap.terminal import cells, safe
 from schema.diagnostic import Diagnostic
 
 _WINDOW = 100  # characters of a source line that are shown around the caret
@@ -36,8 +36,8 @@ def _source(diagnostic: Diagnostic, red: str, plain: str) -> list[str]:
     part = text[start : start + _WINDOW]
     cut = "..." if start else ""
     # The caret stands under what is shown: what is escaped takes more room than it has characters.
-    before = len(safe(text[start:at]))
-    run = max(1, min(wide, len(part) - (at - start)))
+    before = cells(safe(text[start:at]))
+    run = max(1, cells(safe(part[at - start : at - start + wide])))
     number = str(where.line)
     return [
         f"  {number} | {cut}{safe(part)}",

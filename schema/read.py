@@ -7,7 +7,7 @@ from typing import Any
 
 from schema.diagnostic import Diagnostic, Position, Refused
 from schema.semantics import no_memory, semantics, size
-from schema.source import Document, Plain, load
+from schema.source import NEEDED, Document, Plain, load
 from schema.spec import DEFAULT_STORE, Assume, Disk, Memory, Spec
 from schema.validate import check, schema_of, settle, shown
 
@@ -53,7 +53,7 @@ def _problems(document: Document, name: str) -> list[Diagnostic]:
     if isinstance(document.value, Plain) and not document.value:
         return [
             document.say(
-                "nothing in it", "the document is empty", "see `domsnap schema snapshot`", document.positions[()]
+                "nothing in it", "the document is empty", f"{NEEDED}; or remove the `---`", document.positions[()]
             )
         ]
     document.value = settle(document.value, schema_of("snapshot"))

@@ -19,6 +19,7 @@ _FORMATS = {
     "vhd": ("vhd", "exclude"),
 }
 _REASON = "a disk is left alone for a reason, which is kept with the snapshot"
+_MOST = 2**63  # what the kernels of this world count bytes with
 _UNITS = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _SIZE = re.compile(r"([0-9]+)(?:\.([0-9]+))? ?([KMGT]?)(?:i?B?)")
 
@@ -57,12 +58,13 @@ def semantics(document: Document) -> Iterator[Diagnostic]:
         return
     disks, memory = (_mapping(value.get(key)) for key in ("disks", "memory"))
     yield from _reserved(document, value)
+    yield from _bytes(document, _mapping(value.get("assume")).get("memory"), ("assume", "memory"))
     yield from _paths(document, value, disks, memory)
     for vdev, disk in disks.items():
         if isinstance(disk, dict):
             yield from _disk(document, ("disks", vdev), disk)
         elif disk == "exclude":
-            hint = f"{vdev}: {{method: exclude, reason: swap}}"
+            hint = f"write {vdev}: {{method: exclude, reason: swap}}, or what it is"
             yield _say(document, "a reason is missing", _REASON, hint, ("disks", vdev))
 
 
@@ -103,7 +105,7 @@ def _paths(
             yield _say(
                 document,
                 "two things at one path",
-                f"{shown(text)} is also {other}",
+                f"{shown(text)} is said for {other} already",
                 "give each a path of its own",
                 path,
             )
@@ -120,17 +122,43 @@ def _disk(document: Document, path: Path, disk: dict[str, Any]) -> Iterator[Diag
     if method == "exclude" and "reason" not in disk:
         yield _say(document, "a reason is missing", _REASON, "add `reason: swap`, or what it is", path)
     if method != "exclude" and "reason" in disk:
-        detail = f"`reason` goes with `method: exclude`; this is {method or 'the default method'}"
+        detail = f"`reason` goes with `method: exclude`; {_here(method)}"
         yield _say(document, "a reason for nothing", detail, "leave it out, or use `description`", (*path, "reason"))
     if method != "lvm" and "size" in disk:
-        detail = f"`size` is the room of a thick LVM snapshot; this is {method or 'the default method'}"
+        detail = f"`size` is the room of a thick LVM snapshot; {_here(method)}"
         yield _say(document, "a size for nothing", detail, "leave it out, or say method: lvm", (*path, "size"))
     form = str(disk.get("format"))
     if isinstance(method, str) and form in _FORMATS and method not in _FORMATS[form]:
-        fits = " or ".join(each for each in _FORMATS[form] if each != "exclude")
-        detail = f"`{method}` cannot hold a {form} image"
-        yield _say(document, "method and format do not fit", detail, f"for {form} use {fits}", (*path, "method"))
+        detail = f"`{method}` does not work on {form} images"
+        fits = [each for each in _FORMATS[form] if each != "exclude"]
+        yield _say(document, "method and format do not fit", detail, _use(*fits), (*path, "method"))
     backend = disk.get("backend")
     if method in ("internal", "external") and backend in ("phy", "tap"):
         detail = f"`{method}` is done by QEMU, which does not serve a disk on {backend}"
-        yield _say(document, "method and backend do not fit", detail, "use lvm, reflink or copy", (*path, "method"))
+        fits = ["vhd"] if backend == "tap" else ["lvm", "reflink", "copy"]
+        yield _say(document, "method and backend do not fit", detail, _use(*fits), (*path, "method"))
+    if method == "vhd" and backend in ("qdisk", "phy"):
+        detail = f"`vhd` is done by tapdisk, which does not serve a disk on {backend}"
+        yield _say(document, "method and backend do not fit", detail, "leave `method` out", (*path, "method"))
+    for key in ("size", "capacity"):
+        yield from _bytes(document, disk.get(key), (*path, key))
+
+
+def _here(method: Any) -> str:
+    return f"the method here is {method}" if isinstance(method, str) else "no method is said here"
+
+
+def _use(*methods: str) -> str:
+    *most, last = (f"`{each}`" for each in methods)
+    return f"use {', '.join(most)} or {last}" if most else f"use {last}, or leave `method` out"
+
+
+def _bytes(document: Document, said: Any, path: Path) -> Iterator[Diagnostic]:
+    """Hold a size against what a disk or a memory can be; text that is no size at all is passed over."""
+    try:
+        count = size(said) if isinstance(said, (str, int)) else 1
+    except ValueError:
+        return
+    if not 0 < count < _MOST:
+        detail = f"{shown(said)} is {'nothing' if count < 1 else 'more than 8192 PiB, which no disk and no host has'}"
+        yield _say(document, "not a possible size", detail, "write it like 4GiB", path)

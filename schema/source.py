@@ -22,6 +22,8 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 _NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+NEEDED = "a snapshot needs three lines: `version: 1`, `domain: NAME` and `snapshot: NAME`"
+
 Path = tuple[str | int, ...]
 
 
@@ -59,7 +61,7 @@ def load(data: bytes, name: str) -> list[Document]:
     try:
         for event in yaml.parse(text, Loader=_LOADER):
             if isinstance(event, yaml.DocumentStartEvent):
-                builder = _Builder(Document(None, lines=lines), name)
+                builder = _Builder(Document(None, lines=lines), name, event.start_mark.line + 1)
             elif isinstance(event, yaml.DocumentEndEvent):
                 documents.append(builder.document)
             elif not isinstance(event, (yaml.StreamStartEvent, yaml.StreamEndEvent)):
@@ -68,9 +70,7 @@ def load(data: bytes, name: str) -> list[Document]:
         raise Refused([_translate(error, name, lines)]) from None
     if not documents:
         where = Position(name, 1, 1)
-        raise Refused(
-            [Diagnostic("nothing in it", "the file holds no document", "see `domsnap schema snapshot`", where)]
-        )
+        raise Refused([Diagnostic("nothing in it", "the file holds no document", NEEDED, where)])
     starts = [document.positions[()].line for document in documents]
     for document, start, end in zip(documents, starts, [*starts[1:], len(lines) + 1], strict=True):
         part = lines if len(documents) == 1 else lines[start - 1 : end - 1]
@@ -86,7 +86,7 @@ def _decode(data: bytes, name: str) -> str:
 
     if len(data) > MAX_BYTES:
         raise refuse("the file is too large", f"it has {len(data)} bytes; a spec has at most {MAX_BYTES}", "")
-    if data.startswith(_UTF16):
+    if data.startswith(_UTF16) or b"\0" in data[:2]:
         raise refuse("not UTF-8", "it begins like UTF-16 or UTF-32", "save it as UTF-8")
     try:
         text = data.decode().removeprefix("\ufeff")
@@ -106,24 +106,28 @@ def _decode(data: bytes, name: str) -> str:
 class _Builder:
     """Builds one document from events, with a stack of its own: nothing recurses."""
 
-    def __init__(self, document: Document, name: str) -> None:
-        self.document, self.name = document, name
+    def __init__(self, document: Document, name: str, line: int) -> None:
+        self.document, self.name, self.line = document, name, line
         self.stack: list[tuple[Any, Path]] = []
         self.key: tuple[str, Position] | None = None
 
     def take(self, event: Any) -> None:
         where = Position(self.name, event.start_mark.line + 1, event.start_mark.column + 1)
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            self._refuse("aliases are not read", "write the value out where it is wanted", where)
+            self._refuse("anchors and aliases are not read", "write the value out where it is wanted", where)
         if isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
             self.stack.pop()
             return
         tag = getattr(event, "tag", None)
         if tag and tag != "!":
-            self._refuse("tags are not read", f"{tag} has no meaning in a spec", where)
+            written = tag.replace("tag:yaml.org,2002:", "!!", 1)
+            self._refuse("tags are not read", f"{written} has no meaning in a spec: leave it out", where)
         if len(self.stack) >= MAX_DEPTH:
             self._refuse("nested too deeply", f"at most {MAX_DEPTH} levels are read", where)
         container = self.stack[-1][0] if self.stack else None
+        if isinstance(event, yaml.ScalarEvent) and (found := _NO_TEXT.search(event.value)):
+            detail = f"the escape stands for U+{ord(found.group()):04X}, which cannot stand in a spec"
+            self.document.problems.append(self.document.say("a character that is no text", detail, "remove it", where))
         if isinstance(container, dict) and self.key is None:
             self._take_key(event, where)
             return
@@ -143,13 +147,15 @@ class _Builder:
             self._refuse("a key must be text", "a list or a mapping cannot be a key", where)
         if not event.value:
             self._refuse("a key is empty", "nothing stands before the colon", where)
+        if event.value == "<<" and not event.style:
+            self._refuse("merge keys are not read", "write the keys out where they are wanted", where)
         self.key = (str(event.value), where)
 
     def _put(self, value: Any, where: Position) -> Path:
         document = self.document
         if not self.stack:
             document.value = value
-            document.positions[()] = where
+            document.positions[()] = Position(self.name, self.line, 1) if value == "" else where
             return ()
         container, path = self.stack[-1]
         if isinstance(container, list):
@@ -187,12 +193,18 @@ _WORDS = (
     ("found undefined tag handle", "tags are not read"),
     ("did not find expected '-' indicator", "this line does not fit the list above"),
     ("block sequence entries are not allowed", "a list cannot begin here"),
+    ("did not find expected hexdecimal number", "in double quotes a backslash begins an escape: use single quotes"),
+    ("did not find expected node content", "a value is missing before this, or a bracket is not closed"),
+    ("found incompatible YAML document", "only YAML 1.1 and 1.2 are read: remove the %YAML line"),
     ("found unknown escape character", "in double quotes a backslash begins an escape: use single quotes"),
 )
 
 
 def _translate(error: yaml.YAMLError, name: str, lines: tuple[str, ...]) -> Diagnostic:
-    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    mark: Any = getattr(error, "problem_mark", None)
+    begun: Any = getattr(error, "context_mark", None)
+    if begun and (mark is None or not any(line.strip() for line in lines[mark.line :])):
+        mark = begun  # what is open at the end of the file is to be closed where it begins
     line, column = (min(mark.line + 1, len(lines)), mark.column + 1) if mark else (1, 1)
     problem = str(getattr(error, "problem", "") or "it cannot be read")
     text = lines[line - 1]

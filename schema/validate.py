@@ -10,12 +10,13 @@ from importlib.resources import files
 from typing import Any
 
 from schema.diagnostic import Diagnostic, Position
+from schema.patterns import matches, mismatch
 from schema.source import Path, Plain
 
 NAMES = ("snapshot", "facts", "plan", "record")
 _KINDS = {"object": "a mapping", "array": "a list", "string": "text", "integer": "a whole number", "number": "a number",
           "boolean": "true or false", "null": "null"}  # fmt: skip
-_INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
+_INTEGER = re.compile(r"[-+]?[0-9]{1,1000}")  # Python converts no more than 4300 digits
 
 
 def schema_text(name: str) -> str:
@@ -52,6 +53,33 @@ def settle(value: Any, schema: Mapping[str, Any]) -> Any:
     return walk(value, schema)
 
 
+@cache
+def _validators() -> Any:
+    """Return the class of validators: jsonschema's, but that a `$` in a pattern is the end of the text alone."""
+    from jsonschema import Draft202012Validator, ValidationError
+    from jsonschema.validators import extend
+
+    def pattern(_: Any, wanted: str, instance: Any, __: Any) -> Iterator[Any]:
+        if isinstance(instance, str) and not matches(wanted, instance):
+            yield ValidationError("does not match")
+
+    return extend(Draft202012Validator, {"pattern": pattern})  # type: ignore[no-untyped-call]
+
+
+def _inside(title: str) -> str:
+    """Return a title as it stands inside a sentence."""
+    if title in ("Domain", "Snapshot"):
+        return f"{title.lower()} name"
+    return title if title.startswith("Xen") or title[1:2].isupper() else title[:1].lower() + title[1:]
+
+
+def _flow(value: Any) -> str:
+    """Return a value as YAML on one line; good for names and numbers."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(each)}" for key, each in value.items()) + "}"
+    return str(value)
+
+
 def check(
     name: str,
     value: Any,
@@ -75,9 +103,7 @@ class Checker:
         keys: Mapping[Path, Position],
         lines: tuple[str, ...],
     ) -> None:
-        from jsonschema import Draft202012Validator
-
-        self.validator = Draft202012Validator(schema)
+        self.validator = _validators()(schema)
         self.file, self.positions, self.keys, self.lines = file, positions, keys, lines
 
     def check(self, value: Any) -> list[Diagnostic]:
@@ -86,37 +112,34 @@ class Checker:
 
     def _say(self, error: Any, base: Path) -> Iterator[Diagnostic]:
         path = (*base, *error.path)
-        title = str(error.schema.get("title", "value")).lower() if isinstance(error.schema, dict) else "value"
+        schema = error.schema if isinstance(error.schema, dict) else {}
+        title = _inside(str(schema.get("title", "Value")))
         match error.validator:
-            case "additionalProperties":
-                known = sorted(error.schema.get("properties", ()))
-                for key in error.instance:
-                    if key not in known:
-                        yield self._unknown_key((*path, key), key, known)
-            case "required":
-                missing = [key for key in error.validator_value if key not in error.instance]
-                names = ", ".join(f"`{key}`" for key in missing)
-                yield self.diagnostic("a key is missing", f"{names} must be said", "", path)
-            case "anyOf":
-                yield from self._best(error, path)
             case _ if "allOf" in error.schema_path:
                 return  # what goes together is said by schema.semantics, in words
+            case "additionalProperties":
+                yield from self._unknown_keys(error, path)
+            case "required":
+                yield self._missing(error, path)
+            case "anyOf":
+                yield from self._best(error, path)
             case "type":
                 yield self._wrong_kind(error, path)
             case "enum":
                 yield self._not_one_of(f"unknown {title}", error, path)
             case "const":
-                yield self._version(error, path)
-            case "pattern" if self._is_key(error):
-                yield self._not_a_disk((*path, str(error.instance)), str(error.instance))
+                if isinstance(error.instance, int) and not isinstance(error.instance, bool):
+                    yield self._version(error, path)  # of any other kind `type` has spoken
+            case "pattern" if "propertyNames" in error.schema_path:
+                yield self._not_a_disk((*path, str(error.instance)), str(error.instance), error.validator_value)
             case "pattern":
-                yield self.diagnostic(f"not a valid {title}", *self._pattern(error, title), path)
+                said = str(error.instance)
+                example = str(schema.get("examples", ["the example"])[0])
+                words = mismatch(str(schema.get("title")), error.validator_value, said, shown(said), example)
+                yield self.diagnostic(f"not a valid {title}", *words, path)
             case rule:
-                detail = f"{shown(error.instance)}: {_LIMITS.get(rule, rule)} {error.validator_value}"
+                detail = _limit(rule, error.validator_value, error.instance)
                 yield self.diagnostic(f"not a valid {title}", detail, "", path)
-
-    def _is_key(self, error: Any) -> bool:
-        return "propertyNames" in error.schema_path
 
     def _best(self, error: Any, path: Path) -> Iterator[Diagnostic]:
         """Say what is wrong with the branch that fits the kind of value that stands there."""
@@ -128,26 +151,38 @@ class Checker:
                     if inner.schema_path[0] == number:
                         yield from self._say(inner, path)
                 return
-        detail = f"expected a method, or a mapping that says more; {shown(instance)} is neither"
-        yield self.diagnostic("wrong kind of value", detail, "", path)
+        detail = f"expected a method, or a mapping that says more, found {shown(instance)}"
+        yield self.diagnostic("wrong kind of value", detail, "write one method", path)
 
-    def _unknown_key(self, path: Path, key: str, known: list[str]) -> Diagnostic:
-        detail = f"{shown(key)} is not one of {', '.join(known)}"
-        return self.diagnostic("unknown key", detail, did_you_mean(key, known), path, key=True)
+    def _unknown_keys(self, error: Any, path: Path) -> Iterator[Diagnostic]:
+        known = sorted(error.schema.get("properties", ()))
+        for key in error.instance:
+            if key not in known:
+                detail = f"{shown(key)} is not one of {', '.join(known)}"
+                yield self.diagnostic("unknown key", detail, did_you_mean(key, known), (*path, key), key=True)
 
     def _wrong_kind(self, error: Any, path: Path) -> Diagnostic:
         wanted = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
         kinds = " or ".join(_KINDS[kind] for kind in wanted)
-        detail = f"expected {kinds}; {shown(error.instance)} is not"
-        if isinstance(error.instance, str) and not error.instance:
-            detail = f"expected {kinds}; nothing stands there"
-        hint = "leave the quotes out" if type(error.instance) is str and error.instance.isdigit() else ""
+        said = error.instance
+        detail = f"expected {kinds}, found {'nothing' if said == '' else shown(said)}"
+        hint = ""
+        if "object" in wanted:
+            example = _flow(error.schema.get("examples", [{}])[0])
+            if example != "{}" and len(example) <= 60:
+                hint = f"write it like {example}"
+            elif not path and isinstance(said, str) and ":" in said:
+                hint = "put a blank after each colon"
+        elif type(said) is str and said.isdigit():
+            hint = "leave the quotes out"
         return self.diagnostic("wrong kind of value", detail, hint, path)
 
     def _not_one_of(self, summary: str, error: Any, path: Path) -> Diagnostic:
         allowed = [str(each) for each in error.validator_value]
-        detail = f"{shown(error.instance)} is not one of {', '.join(map(repr, allowed))}"
-        hint = did_you_mean(error.instance, allowed) if isinstance(error.instance, str) else ""
+        said = error.instance
+        among = ", ".join(map(repr, allowed))
+        detail = f"nothing stands there; {among} are allowed" if said == "" else f"{shown(said)} is not one of {among}"
+        hint = did_you_mean(said, allowed) if isinstance(said, str) else ""
         return self.diagnostic(summary, detail, hint, path)
 
     def _version(self, error: Any, path: Path) -> Diagnostic:
@@ -155,28 +190,25 @@ class Checker:
         if isinstance(said, int) and not isinstance(said, bool) and said > newest:
             detail = f"this is version {said}; this domsnap reads up to {newest}"
             return self.diagnostic("the document is newer than this domsnap", detail, "install a newer domsnap", path)
-        return self.diagnostic("unknown version", f"{shown(said)} is not {newest}", "", path)
+        detail = f"this is version {shown(said)}; {newest} is the only one"
+        return self.diagnostic("unknown version", detail, f"write `version: {newest}`", path)
 
-    def _not_a_disk(self, path: Path, key: str) -> Diagnostic:
+    def _missing(self, error: Any, path: Path) -> Diagnostic:
+        known = error.schema.get("properties", {})
+        missing = [key for key in error.validator_value if key not in error.instance]
+        names = ", ".join(f"`{key}`" for key in missing)
+        lines = [f"`{key}: {known[key]['examples'][0]}`" for key in missing if known.get(key, {}).get("examples")]
+        hint = f"add a line like {lines[0]}" if len(lines) == 1 else f"add lines like {', '.join(lines)}"
+        fits = error.schema.get("$id") == "snapshot.schema.json" or path == ("assume",)
+        return self.diagnostic("a key is missing", f"{names} must be said", hint if fits else "", path)
+
+    def _not_a_disk(self, path: Path, key: str, pattern: str) -> Diagnostic:
         detail = f"{shown(key)} is not of the form xvda, sda or hda"
-        return self.diagnostic("not a disk name", detail, "use the name in the domain's configuration", path, key=True)
-
-    def _pattern(self, error: Any, title: str) -> tuple[str, str]:
-        said = str(error.instance)
-        if error.validator_value == "^/":
-            return f"{shown(said)} is not an absolute path", "begin it with /"
-        if title in ("domain", "snapshot") and said.isdigit():
-            reason = "xl would take it for a domain number" if title == "domain" else "qemu-img would take it for an id"
-            return f"{shown(said)} is all digits: {reason}", "put a letter in it"
-        if title == "snapshot" and said.lower() != said:
-            return f"{shown(said)} has capital letters: a-z, 0-9 and . _ - are allowed", f"use {shown(said.lower())}"
-        if title in ("domain", "snapshot"):
-            letters = "letters, 0-9 and + . _ -" if title == "domain" else "a-z, 0-9 and . _ -"
-            first = "" if title == "domain" else ", the first a letter or digit"
-            return f"{shown(said)}: at most 63 of {letters} are allowed{first}", ""
-        if "KMGT" in error.validator_value:
-            return f"{shown(said)} is not bytes, or a number with KiB, MiB, GiB or TiB", "write it like 4GiB"
-        return f"{shown(said)} does not look like {error.schema.get('examples', ['one'])[0]}", ""
+        likely = key.rpartition("/")[2].lower()
+        hint = "use the name in the domain's configuration"
+        if likely != key and matches(pattern, likely):
+            hint = f"did you mean {likely!r}?"
+        return self.diagnostic("not a disk name", detail, hint, path, key=True)
 
     def diagnostic(self, summary: str, detail: str, hint: str, path: Path, *, key: bool = False) -> Diagnostic:
         where = (self.keys.get(path) if key else None) or self._where(path)
@@ -190,10 +222,19 @@ class Checker:
         return Position(self.file, 0, 0)
 
 
-_LIMITS = {
-    "minimum": "it must be at least", "maximum": "it must be at most", "minLength": "its length must be at least",
-    "maxLength": "its length must be at most", "minItems": "its length must be at least",
-}  # fmt: skip
+def _limit(rule: str, limit: Any, value: Any) -> str:
+    """Say what is wrong with a value that breaks a limit of size."""
+    match rule:
+        case "minimum":
+            return f"{shown(value)} is too small; {limit} is the least"
+        case "maximum":
+            return f"{shown(value)} is too large; {limit} is the most"
+        case "maxLength":
+            return f"it has {len(value)} characters; at most {limit} are allowed"
+        case "minLength" | "minItems" if not value:
+            return "nothing stands there"
+        case _:
+            return f"{shown(value)} breaks the rule `{rule}`: {limit}"
 
 
 def shown(value: Any) -> str:
@@ -207,7 +248,8 @@ def shown(value: Any) -> str:
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     from difflib import get_close_matches  # slow to load, and only errors need it
 
-    close = get_close_matches(word[:100], list(known), 1, 0.6)
+    known = list(known)
+    close = get_close_matches(word[:100], known, 1, 0.6) or get_close_matches(word[:100].lower(), known, 1, 0.6)
     return f"did you mean {close[0]!r}?" if close else ""
 
 

@@ -1,4 +1,4 @@
-"""What is said of every mistake, word for word: NAME.yaml and beside it NAME.err; with NAME.facts.json it is planned."""
+"""What is said of every mistake, word for word: NAME.err is beside NAME.yaml; with NAME.facts.json it is planned."""
 
 from __future__ import annotations
 
@@ -45,7 +45,13 @@ def odd_bytes() -> dict[str, bytes]:
         "alias-bomb": b"k0: &k0 x\n" + bomb,
         "no-bytes-but-blanks": b"  \n\n   \n",
         "a-gzip": b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03",
-        "long-line": ONE + b"description: " + b"word " * 60 + b"\ndisks: {" + b"xvda: internal, " * 20 + b"}\n",
+        "escape-in-double-quotes": ONE + b'description: "a\\x00b"\n',
+        "long-line": ONE
+        + b"description: "
+        + b"word " * 60
+        + b"\ndisks: {"
+        + b"".join(b"xvd%c: internal, " % c for c in b"abcdefghij")
+        + b"xvdk: interal, xvdl: internal}\n",
     }
 
 
