@@ -70,8 +70,7 @@ def _volumes(facts: Facts, name: str) -> Iterator[tuple[str, str, Any]]:
     yield f"volume {name}", "UUID", volume.uuid
     yield f"volume {name}", "size", volume.size
     yield f"volume {name}", "kind", volume.kind
-    snapshots = [v for v in facts.volumes if v.vg == volume.vg and v.origin == volume.name]
-    yield f"volume {name}", "snapshots", sorted([v.name, v.uuid, v.invalid] for v in snapshots)
+    yield f"volume {name}", "snapshots", sorted([v.name, v.uuid, v.invalid] for v in facts.snapshots_of(volume))
 
 
 def _process(process: Process | None) -> list[Any] | None:

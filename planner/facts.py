@@ -243,6 +243,14 @@ class Facts:
         return {volume.id: volume for volume in self.volumes}
 
     @cached_property
+    def _snapshots(self) -> dict[tuple[str, str], list[Volume]]:
+        snapshots: dict[tuple[str, str], list[Volume]] = {}
+        for volume in self.volumes:
+            if volume.origin:
+                snapshots.setdefault((volume.vg, volume.origin), []).append(volume)
+        return snapshots
+
+    @cached_property
     def _records(self) -> dict[str, list[Record]]:
         records: dict[str, list[Record]] = {}
         for record in self.records:
@@ -284,6 +292,10 @@ class Facts:
     def volume(self, name: str) -> Volume | None:
         """Return the logical volume "vg/lv"."""
         return self._volumes.get(name)
+
+    def snapshots_of(self, volume: Volume) -> list[Volume]:
+        """Return the snapshots, thick and thin, of a logical volume."""
+        return self._snapshots.get((volume.vg, volume.name), [])
 
     def volume_group(self, name: str) -> VolumeGroup | None:
         return next((group for group in self.volume_groups if group.name == name), None)

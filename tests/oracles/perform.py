@@ -31,8 +31,9 @@ def run(commands: Iterable[Command], qemu: Machine | None = None) -> None:
                 _request(command, qemu)
             case AwaitJob() if qemu:
                 there = any(job["id"] == command.job for job in qemu("query-jobs"))
+                end = "pending" if command.pending else "concluded"
                 assert there or command.optional, f"there is no job {command.job}"
-                assert not there or qemu.job(command.job, complete=command.complete) == ""
+                assert not there or qemu.job(command.job, complete=command.complete, until=end) == ""
             case Rename():
                 os.rename(command.source, command.target)
             case _:
