@@ -58,8 +58,9 @@ def load(data: bytes, name: str) -> list[Document]:
     text = _decode(data, name)
     lines = tuple(text.split("\n"))
     documents: list[Document] = []
+    events: Any = yaml.parse(text, Loader=_LOADER)
     try:
-        for event in yaml.parse(text, Loader=_LOADER):
+        for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
                 builder = _Builder(Document(None, lines=lines), name, event.start_mark.line + 1)
             elif isinstance(event, yaml.DocumentEndEvent):

@@ -133,14 +133,9 @@ class Lvm(Method):
         draft, vg, full = target.draft, origin.vg, _round_up(full_size(origin.size), self._extent(target, origin))
         group = draft.facts.volume_group(vg)
         free = group.free if group else -1
-        for other in draft.facts.volumes:
+        for other in draft.facts.snapshots_of(origin):
             thick = other.kind == "thick-snapshot" and not other.invalid
-            if (
-                thick
-                and (other.vg, other.origin) == (vg, origin.name)
-                and other.id != snapshot.id
-                and other.size < full
-            ):
+            if thick and other.id != snapshot.id and other.size < full:
                 draft.add(ExtendVolume(target.vdev, vg, other.name, full), "ready")
                 draft.reserve(vg, "volume group", full - other.size, free, f"{other.name} extended")
         draft.add(Unused(target.vdev, vg, origin.name), "storage")
