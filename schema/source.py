@@ -58,11 +58,10 @@ def load(data: bytes, name: str) -> list[Document]:
     text = _decode(data, name)
     lines = tuple(text.split("\n"))
     documents: list[Document] = []
-    events: Any = yaml.parse(text, Loader=_LOADER)
     try:
-        for event in events:
+        for event in yaml.parse(text, Loader=_LOADER):
             if isinstance(event, yaml.DocumentStartEvent):
-                builder = _Builder(Document(None, lines=lines), name, event.start_mark.line + 1)
+                builder = _Builder(Document(None, lines=lines), name, _line(event))
             elif isinstance(event, yaml.DocumentEndEvent):
                 documents.append(builder.document)
             elif not isinstance(event, (yaml.StreamStartEvent, yaml.StreamEndEvent)):
@@ -77,6 +76,10 @@ def load(data: bytes, name: str) -> list[Document]:
         part = lines if len(documents) == 1 else lines[start - 1 : end - 1]
         document.digest = hashlib.sha256("\n".join(part).encode()).hexdigest()
     return documents
+
+
+def _line(event: Any) -> int:
+    return int(event.start_mark.line) + 1
 
 
 def _decode(data: bytes, name: str) -> str:
