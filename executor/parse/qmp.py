@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,8 +51,14 @@ def drives(answers: Mapping[str, str]) -> Iterator[Drive]:
         chain = tuple((name, plain_name(named[name]["file"])) for name in _follow(root, below) if name in named)
         if not chain:
             raise unreadable(NODES, answers[NODES], f"no node {root!r}, which query-block names")
-        vdev = vdevs.get(drive.get("qdev", ""), "") or _vdev_of_name(root)
+        vdev = _whole(vdevs.get(drive.get("qdev", ""), "")) or _vdev_of_name(root)
         yield Drive(drive.get("device", ""), vdev, chain, member(BLOCK, inserted, "image", "virtual-size"))
+
+
+def _whole(vdev: str) -> str:
+    """Return "xvda" for "xvda0": QEMU says the partition of a whole disk too (hw/block/xen-block.c; seen on 10.0)."""
+    found = re.fullmatch("((?:xvd|hd|sd)[a-z]+)0", vdev)
+    return found[1] if found else vdev
 
 
 def _vdev_of_name(node: str) -> str:

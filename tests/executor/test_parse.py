@@ -202,3 +202,24 @@ def test_without_the_graph_two_nodes_of_one_name_are_not_guessed_at() -> None:
     }
     (drive,) = qmp.drives({**answers, qmp.GRAPH: json.dumps(graph)})
     assert drive.nodes == (("top", "/p~new"), ("b", "/p"))
+
+
+@pytest.mark.parametrize(
+    "said,vdev", [("xvda0", "xvda"), ("xvdaa0", "xvdaa"), ("hda0", "hda"), ("xvda1", "xvda1"), ("xvda10", "xvda10")]
+)
+def test_the_vdev_that_qemu_answers_is_brought_to_the_name_in_the_configuration(said: str, vdev: str) -> None:
+    """A node that an earlier snapshot made says nothing of its disk; the device does."""
+    node = {"node-name": "ds-0123456789-x", "drv": "qcow2", "file": "/a"}
+    block = {"qdev": "/machine/1", "inserted": {"node-name": "ds-0123456789-x", "image": {"virtual-size": 1}}}
+    answers = {qmp.BLOCK: [block], qmp.NODES: [node], qmp.VDEVS: {"/machine/1": said}}
+    (drive,) = qmp.drives({command: json.dumps(answer) for command, answer in answers.items()})
+    assert drive.vdev == vdev
+
+
+def test_the_answer_that_a_real_qemu_gave_is_one_of_those() -> None:
+    assert '< {"return": "xvda0"}' in (RECORDED / "dom0-2026-11.txt").read_text()
+
+
+def test_the_list_of_a_real_host_may_say_running_and_blocked_at_once() -> None:
+    assert " rb---- " in (RECORDED / "dom0-2026-11.txt").read_text()
+    assert xl.state("rb----") == "running"

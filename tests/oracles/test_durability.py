@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from planner.operations.overlay import TeachName
+from planner.operations.overlay import StreamDown, TeachName
 from planner.operations.qcow2 import DeleteTag, tag_action
 from planner.operations.transaction import Transaction
 from tests.oracles.guest import Guest, open_as_xen_does, qemu_img
@@ -73,11 +73,21 @@ def test_a_frozen_image_holds_what_was_streamed_into_it_once_the_job_is_over(gue
 
 
 def test_a_job_that_is_over_has_not_yet_written_all_that_it_streamed_into_the_active_image(guest: Guest) -> None:
+    if guest.qemu("query-version")["qemu"]["major"] >= 10:
+        pytest.skip("QEMU 10.0.13 was seen to write it all by itself")
     guest.qemu("block-stream", STREAM)
     assert guest.qemu.job("j") == ""
     guest.qemu.end()
     assert "backing file:" not in qemu_img("info", guest.path)
     assert not guest.holds(guest.path, 0)  # QEMU still had in its memory where the data lies
+
+
+def test_the_operation_that_streams_leaves_an_image_that_needs_the_other_one_no_more(guest: Guest) -> None:
+    frozen = guest.frozen("s1")
+    perform(StreamDown("xvda", "", "n1", str(guest.path), str(frozen), "", "", "j"), guest.qemu)
+    guest.qemu.end()
+    frozen.unlink()
+    assert guest.holds(guest.path, 0, 1)
 
 
 @pytest.mark.parametrize("killed", ["pending", "flushed", "over"])

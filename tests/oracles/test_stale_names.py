@@ -107,7 +107,7 @@ def test_qemu_can_be_taught_the_true_name_and_then_writes_to_the_right_file(gues
     assert guest.reads(0, 1, 9)
     perform(StreamDown("xvda", "", "n0", frozen, base, "", "", "j"), guest.qemu)
     assert guest.reads(0, 1, 9)
-    assert guest.qemu.open_files(guest.folder) == {"disk.qcow2": {"rw"}, "disk.qcow2.s1": {"ro"}}
+    assert guest.qemu.open_files(guest.folder).keys() == {"disk.qcow2", "disk.qcow2.s1"}
     (guest.folder / "base.qcow2").unlink()
     assert guest.on_disk(guest.path, 0, 1, 9)
     assert guest.on_disk(guest.frozen("s1"), 0, 9)
