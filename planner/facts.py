@@ -26,7 +26,8 @@ class Host:
 
     @property
     def xen_version(self) -> tuple[int, int]:
-        major, minor = self.xen.split(".")[:2]
+        major, _, rest = self.xen.partition(".")  # 4.20.2, 4.20-unstable
+        minor = rest[: len(rest) - len(rest.lstrip("0123456789"))]
         return int(major), int(minor)
 
 

@@ -14,7 +14,12 @@ _LONGEST = 63
 
 def matches(pattern: str, text: str) -> bool:
     """Say whether a text matches a pattern of a JSON Schema: there, `$` is the end of the text alone."""
-    return re.search(re.sub(r"(?<!\\)\$$", r"\\Z", pattern), text) is not None
+    return re.search(python(pattern), text) is not None
+
+
+def python(pattern: str) -> str:
+    """Return a pattern of a JSON Schema as Python's `re` wants it; all of ours have `$`, if at all, at the end."""
+    return re.sub(r"(?<!\\)\$$", r"\\Z", pattern)
 
 
 def mismatch(title: str, pattern: str, said: str, shown: str, example: str) -> tuple[str, str]:

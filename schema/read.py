@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from schema.diagnostic import Diagnostic, Position, Refused
+from schema.json_source import load_json
 from schema.semantics import no_memory, semantics, size
+from schema.shape import shape
 from schema.source import NEEDED, Document, Plain, load
 from schema.spec import DEFAULT_STORE, Assume, Disk, Memory, Spec
-from schema.validate import check, schema_of, settle, shown
+from schema.validate import MANY, check, schema_of, settle
 
-MAX_JSON_BYTES = 2**28
-# Above this many bytes the items of a document's lists are checked by their first ones alone: jsonschema takes
-# milliseconds for each domain, and facts are written by a program.
-SAMPLED_BYTES = 2**22
+# Of a larger document jsonschema sees only those items of lists that do not fit: it takes milliseconds for each domain.
+LARGE_BYTES = 2**20
 _SAMPLE = 20
 
 
@@ -44,8 +45,10 @@ def read_specs(data: bytes, name: str) -> tuple[Spec, ...]:
             )
         seen.setdefault((spec.domain, spec.snapshot), where)
         specs.append(spec)
+        if len(problems) > MANY:
+            break
     if problems:
-        raise Refused(sorted(problems, key=_order))
+        raise Refused(_first(sorted(problems, key=_order), name))
     return tuple(specs)
 
 
@@ -97,48 +100,41 @@ def read_json(kind: str, data: bytes, name: str) -> dict[str, Any]:
 
     Raises Refused with everything that is wrong with it.
     """
-    document = _load_json(data, name)
-    sample = document if len(data) <= SAMPLED_BYTES else _sampled(document)
+    document = load_json(data, name)
+    wrong: dict[str, list[int]] = {}
+    if len(data) > LARGE_BYTES:
+        wrong = _wrong_items(document, schema_of(kind))
+    sample = {key: [value[at] for at in wrong[key]] if key in wrong else value for key, value in document.items()}
     if problems := check(kind, sample, name):
-        raise Refused(problems)
+        raise Refused(_first([_renumbered(each, wrong) for each in problems], name))
     return document
 
 
-def _load_json(data: bytes, name: str) -> dict[str, Any]:
-    def refuse(summary: str, detail: str, line: int = 0, column: int = 0, text: str = "") -> Refused:
-        return Refused([Diagnostic(summary, detail, "", Position(name, line, column), "", text)])
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise refuse("a key stands twice", f"{shown(twice)} stands twice in one object")
-        return found
-
-    def constant(word: str) -> Any:
-        raise refuse("not valid JSON", f"{word} is no number")
-
-    if len(data) > MAX_JSON_BYTES:
-        raise refuse("the file is too large", f"it has {len(data)} bytes; at most {MAX_JSON_BYTES} are read")
-    try:
-        document = json.loads(data.decode(), object_pairs_hook=once, parse_constant=constant)
-    except UnicodeDecodeError as error:
-        raise refuse("not UTF-8", f"byte 0x{data[error.start]:02x} at {error.start} cannot stand here") from None
-    except json.JSONDecodeError as error:
-        text = error.doc.split("\n")[error.lineno - 1]
-        raise refuse("not valid JSON", error.msg.lower(), error.lineno, error.colno, text) from None
-    except RecursionError:
-        raise refuse("nested too deeply", "it is nested more deeply than Python can read") from None
-    except ValueError as error:  # a number of thousands of digits
-        raise refuse("not valid JSON", str(error).split(";")[0].lower()) from None
-    if not isinstance(document, dict):
-        raise refuse("wrong kind of value", f"expected a mapping; {shown(document)} is not")
-    return document
+def _wrong_items(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, list[int]]:
+    """Return for every list of a document the numbers of the first items that do not fit its schema."""
+    found: dict[str, list[int]] = {}
+    for key, value in document.items():
+        rule = schema["properties"].get(key, {}).get("items")
+        if rule is not None and isinstance(value, list):
+            fits = shape(rule, schema)
+            found[key] = list(islice((at for at, item in enumerate(value) if not fits(item)), _SAMPLE))
+    return found
 
 
-def _sampled(document: dict[str, Any]) -> dict[str, Any]:
-    return {key: value[:_SAMPLE] if isinstance(value, list) else value for key, value in document.items()}
+def _renumbered(diagnostic: Diagnostic, kept: dict[str, list[int]]) -> Diagnostic:
+    """Return a diagnostic on the kept items of lists as one on the whole lists."""
+    key, *rest = diagnostic.path.split(".")
+    if key not in kept or not rest:
+        return diagnostic
+    return replace(diagnostic, path=".".join((key, str(kept[key][int(rest[0])]), *rest[1:])))
+
+
+def _first(problems: list[Diagnostic], name: str) -> list[Diagnostic]:
+    """Return as many as anybody reads, and that there are more."""
+    if len(problems) <= MANY:
+        return problems
+    where = problems[MANY].position or Position(name, 0, 0)
+    return [*problems[:MANY], Diagnostic("more is wrong", f"only the first {MANY} mistakes are shown", "", where)]
 
 
 def _order(diagnostic: Diagnostic) -> tuple[int, int]:

@@ -7,12 +7,15 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.resources import files
+from itertools import islice
 from typing import Any
 
 from schema.diagnostic import Diagnostic, Position
 from schema.patterns import matches, mismatch
 from schema.source import Path, Plain
 
+# Nobody reads more than so many mistakes of one file, and a file of nothing else would take long.
+MANY = 200
 NAMES = ("snapshot", "facts", "plan", "record")
 _KINDS = {"object": "a mapping", "array": "a list", "string": "text", "integer": "a whole number", "number": "a number",
           "boolean": "true or false", "null": "null"}  # fmt: skip
@@ -55,7 +58,10 @@ def settle(value: Any, schema: Mapping[str, Any]) -> Any:
 
 @cache
 def _validators() -> Any:
-    """Return the class of validators: jsonschema's, but that a `$` in a pattern is the end of the text alone."""
+    """Return the class of validators: jsonschema's, with two differences.
+
+    A `$` in a pattern is the end of the text alone, not the line break before it; 1.0 is not a whole number.
+    """
     from jsonschema import Draft202012Validator, ValidationError
     from jsonschema.validators import extend
 
@@ -63,7 +69,8 @@ def _validators() -> Any:
         if isinstance(instance, str) and not matches(wanted, instance):
             yield ValidationError("does not match")
 
-    return extend(Draft202012Validator, {"pattern": pattern})  # type: ignore[no-untyped-call]
+    types = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
+    return extend(Draft202012Validator, {"pattern": pattern}, type_checker=types)  # type: ignore[no-untyped-call]
 
 
 def _inside(title: str) -> str:
@@ -107,7 +114,8 @@ class Checker:
         self.file, self.positions, self.keys, self.lines = file, positions, keys, lines
 
     def check(self, value: Any) -> list[Diagnostic]:
-        found = [each for error in self.validator.iter_errors(value) for each in self._say(error, ())]
+        errors = islice(self.validator.iter_errors(value), MANY)
+        found = [each for error in errors for each in islice(self._say(error, ()), MANY)]
         return sorted(dict.fromkeys(found), key=lambda each: (_place(each), each.path))
 
     def _say(self, error: Any, base: Path) -> Iterator[Diagnostic]:
