@@ -11,7 +11,10 @@ import pytest
 
 from executor.observe import facts, facts_document
 from executor.outputs import Outputs, Running
+from executor.parse import domains
 from executor.parse.domains import xl_monitor
+from executor.parse.qmp import Drive
+from executor.parse.xenstore import Backend
 from planner.facts import Node, facts_from_json
 from schema.diagnostic import Refused
 from tests.executor.recordings import HOSTS, outputs
@@ -128,6 +131,24 @@ def test_a_device_model_that_does_not_answer_serves_nothing_that_a_plan_could_us
     mail = facts(replace(said, qmp={1: said.qmp[1], 3: said.qmp[3]})).domain("mail")
     assert mail and mail.qemu
     assert (mail.qemu.status, mail.qemu.monitor, mail.disks[0].nodes) == ("unreachable", "", ())
+
+
+def test_a_disk_that_xen_s_block_backend_serves_has_no_nodes_though_qemu_has_its_emulated_drive_open() -> None:
+    said = outputs("xen-4.17")
+    elsewhere = replace(said, xenstore=said.xenstore.replace("qdisk/3/768", "vbd/3/768"))
+    win = facts(elsewhere).domain("win")
+    assert win
+    assert [(disk.backend, disk.nodes) for disk in win.disks if disk.vdev == "hda"] == [("phy", ())]
+
+
+@pytest.mark.parametrize("connected,device", [(True, ""), (False, "ide0-hd0")])
+def test_an_hvm_guest_uses_the_emulated_drive_until_its_own_driver_is_connected(connected: bool, device: str) -> None:
+    drives = (Drive("ide0-hd0", "", (("#block1", "/a"),), 1), Drive("", "hda", (("hda-qcow2", "/a"),), 1))
+    backend = Backend("hda", "qdisk", 0, "qcow2:/a", True, False, 1, connected)
+    found = domains._drive(drives, backend)
+    assert found and found.device == device
+    assert domains._drive(drives[:1], backend) == drives[0]
+    assert domains._drive(drives[1:], backend) == drives[1]
 
 
 def test_a_dying_domain_without_a_configuration_is_passed_over() -> None:
