@@ -114,8 +114,8 @@ class Checker:
         self.file, self.positions, self.keys, self.lines = file, positions, keys, lines
 
     def check(self, value: Any) -> list[Diagnostic]:
-        errors = islice(self.validator.iter_errors(value), MANY)
-        found = [each for error in errors for each in islice(self._say(error, ()), MANY)]
+        errors = islice(self.validator.iter_errors(value), MANY + 1)
+        found = [each for error in errors for each in islice(self._say(error, ()), MANY + 1)]
         return sorted(dict.fromkeys(found), key=lambda each: (_place(each), each.path))
 
     def _say(self, error: Any, base: Path) -> Iterator[Diagnostic]:

@@ -200,14 +200,20 @@ def test_an_alias_is_refused_before_it_is_expanded() -> None:
         only(b"a: &a x\nb: " + b"[" * 100_000)
 
 
-def test_of_a_file_full_of_mistakes_only_the_first_are_told() -> None:
-    found = refused(ONE + b"".join(b"key%d: 1\n" % number for number in range(5000)))
-    assert len(found) == MANY
-    found = refused(ONE + b"disks:\n" + b"".join(b"  disk%d: nothing\n" % number for number in range(5000)))
-    assert len(found) <= MANY + 1
-    found = refused(b"---\n" * 5000)
-    assert [each.summary for each in found] == ["nothing in it"] * MANY + ["more is wrong"]
-    assert str(found[-1].position) == f"f.yaml:{MANY + 1}:1"
+@pytest.mark.parametrize(
+    "data",
+    [
+        ONE + b"".join(b"key%d: 1\n" % number for number in range(5000)),
+        ONE + b"disks:\n" + b"".join(b"  disk%d: nothing\n" % number for number in range(5000)),
+        ONE + b"snapshot: two\n" * 5000,
+        b"---\n" * 5000,
+    ],
+)
+def test_of_a_file_full_of_mistakes_only_the_first_are_told_and_that_there_are_more(data: bytes) -> None:
+    *told, last = refused(data)
+    assert len(told) == MANY
+    assert last.summary == "more is wrong" not in {each.summary for each in told}
+    assert last.position and told[-1].position and last.position >= told[-1].position
 
 
 def test_all_that_is_wrong_is_said_at_once_in_the_order_of_the_file() -> None:
