@@ -164,7 +164,7 @@ def lines(command: Command, failure: str) -> Iterator[str]:
         case Write(path=path, text=text):
             yield f"write {quote(path)} {quote(text)} || {failure}"
         case Rename(source=source, target=target):
-            yield f"run mv -f -T -- {quote(source)} {quote(target)} || {failure}"
+            yield f"rename {quote(source)} {quote(target)} || {failure}"
             folders = dict.fromkeys((dirname(target), dirname(source)))
             yield f"run sync -- {join(tuple(folders))} || {failure}"
         case Capture() | Release():
@@ -205,7 +205,7 @@ def by_hand(command: Command) -> Iterator[str]:
             escaped = text.replace("\\", "\\\\").replace("%", "%%").replace("\n", "\\n")
             yield f"printf {quote(escaped)} >{quote(path)}"
         case Rename(source=source, target=target):
-            yield f"mv -f -T -- {quote(source)} {quote(target)}"
+            yield f"test {quote(source)} -ef {quote(target)} || mv -f -T -- {quote(source)} {quote(target)}"
             yield f"sync -- {join(tuple(dict.fromkeys((dirname(target), dirname(source)))))}"
         case Capture() | Release():
             raise Refused([_NO_LIVE])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from executor.script import script
@@ -33,11 +35,16 @@ class Outcome:
     state: object
     guest: str
     monitor: str
-    undone: tuple[int, ...] = field(default=())
+    undone: tuple[int, ...]
 
-    @property
-    def refused(self) -> bool:
-        return "undone" not in self.said
+
+@contextmanager
+def nobody() -> Iterator[int]:
+    """Yield a pipe that nobody reads any more."""
+    read, write = os.pipe()
+    os.close(read)
+    yield write
+    os.close(write)
 
 
 class Machine:
@@ -60,6 +67,9 @@ class Machine:
             (self.root / name).mkdir(parents=True)
         for program in PROGRAMS:
             (self.root / "bin" / program).symlink_to(FAKE)
+        python = self.root / "bin/python3"
+        python.write_text(f'#!/bin/sh\necho $$ >"$HOST/companion"\nexec {sys.executable} "$@"\n')
+        python.chmod(0o755)
         for disk in self.disks:
             if not disk.volume:
                 Path(disk.path).write_text(f"data of {disk.vdev}")
@@ -110,7 +120,8 @@ class Machine:
             server.close()
 
     def run(
-        self, plan: Plan, *words: str, fault_at: int = 0, fault: str = "", also: str = "", shell: str = "dash"
+        self, plan: Plan, *words: str, fault_at: int = 0, fault: str = "", also: str = "", shell: str = "dash",
+        unread: bool = False,
     ) -> Outcome:
         file = self.root / "script.sh"
         file.write_text(script(plan))
@@ -122,12 +133,17 @@ class Machine:
             "ALSO": also, "PATH": "/usr/bin:/bin",
         }  # fmt: skip
         start = ("sh", "-c", 'echo $$ >"$HOST/pid"; exec "$@"', "sh", *shell.split(), str(file), *words)
-        with self.qemu(fault_at, fault):
-            done = subprocess.run(start, capture_output=True, text=True, env=environment, check=False, timeout=120)
+        # A file, not a pipe: what a killed script leaves behind may hold a pipe open.
+        with self.qemu(fault_at, fault), (self.root / "said").open("w") as file_said, nobody() as pipe:
+            done = subprocess.run(
+                start, stdout=subprocess.PIPE, stderr=pipe if unread else file_said, text=True, env=environment,
+                check=False, timeout=120,
+            )  # fmt: skip
         assert done.stdout == ""
+        told = (self.root / "said").read_text()
         (_, guest) = ((self.model / "domain").read_text().split() or ["", "gone"])[-2:]
-        undone = tuple(int(line.split()[-1]) for line in done.stderr.splitlines() if line.startswith("  undoing step "))
+        undone = tuple(int(line.split()[-1]) for line in told.splitlines() if line.startswith("  undoing step "))
         return Outcome(
-            done.returncode, done.stderr, tuple((self.model / "trace").read_text().splitlines()), self.state(), guest,
+            done.returncode, told, tuple((self.model / "trace").read_text().splitlines()), self.state(), guest,
             (self.model / "monitor").read_text().strip(), undone,
         )  # fmt: skip

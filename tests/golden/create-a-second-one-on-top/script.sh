@@ -101,6 +101,12 @@ write() {
   run sync -- "$1"
 }
 
+# rename FROM TO: over what is there. Two names of one file are left as they are, as rename(2) does; mv would refuse.
+rename() {
+  # shellcheck disable=SC3013  # dash, busybox and bash know -ef
+  [ "$1" -ef "$2" ] || run mv -f -T -- "$1" "$2"
+}
+
 note() {
   [ "$mode" = run ] || return 0
   printf '%s %s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$plan" "$*" >>"$journal" || return 1
@@ -264,7 +270,6 @@ class Monitor:
 
     def close(self) -> None:
         self.socket.close()
-        self.lines.close()
         self.socket = None
 
     def _message(self) -> Any:
@@ -538,7 +543,7 @@ undo_12() {
     run ln -- /srv/vm/web01.qcow2 '/srv/vm/web01.qcow2.later~new' || return 1
   fi
   run ln -f -- /srv/vm/web01.qcow2.later '/srv/vm/web01.qcow2.later~new.back' || return 1
-  run mv -f -T -- '/srv/vm/web01.qcow2.later~new.back' /srv/vm/web01.qcow2 || return 1
+  rename '/srv/vm/web01.qcow2.later~new.back' /srv/vm/web01.qcow2 || return 1
   run sync -- /srv/vm || return 1
   run rm -f -- '/srv/vm/web01.qcow2.later~new.back' || return 1
 }
@@ -566,7 +571,7 @@ rollback() {
   case "$bad " in *" 12 "*)
     say '    test -e '\''/srv/vm/web01.qcow2.later~new'\'' || ln -- /srv/vm/web01.qcow2 '\''/srv/vm/web01.qcow2.later~new'\'''
     say '    ln -f -- /srv/vm/web01.qcow2.later '\''/srv/vm/web01.qcow2.later~new.back'\'''
-    say '    mv -f -T -- '\''/srv/vm/web01.qcow2.later~new.back'\'' /srv/vm/web01.qcow2'
+    say '    test '\''/srv/vm/web01.qcow2.later~new.back'\'' -ef /srv/vm/web01.qcow2 || mv -f -T -- '\''/srv/vm/web01.qcow2.later~new.back'\'' /srv/vm/web01.qcow2'
     say '    sync -- /srv/vm'
     say '    rm -f -- '\''/srv/vm/web01.qcow2.later~new.back'\'''
     ;;
@@ -628,19 +633,19 @@ rest() {
   if [ "$1" -le 15 ]; then
     say '    sync -- /var/lib/domsnap/web01/later/memory.part'
     say '    sha256sum </var/lib/domsnap/web01/later/memory.part | sed '\''s#  -$#  /var/lib/domsnap/web01/later/memory#'\'' >/var/lib/domsnap/web01/later/memory.sha256'
-    say '    mv -f -T -- /var/lib/domsnap/web01/later/memory.part /var/lib/domsnap/web01/later/memory'
+    say '    test /var/lib/domsnap/web01/later/memory.part -ef /var/lib/domsnap/web01/later/memory || mv -f -T -- /var/lib/domsnap/web01/later/memory.part /var/lib/domsnap/web01/later/memory'
     say '    sync -- /var/lib/domsnap/web01/later'
   fi
   if [ "$1" -le 16 ]; then
     say '    rm -f -- /var/lib/domsnap/web01/later/record.json.part'
     say '    printf '\''{\n  "version": 1,\n  "domain": "web01",\n  "uuid": "bbe9b839-51d1-4ac0-8ea2-25778e7005b1",\n  "type": "pvh",\n  "snapshot": "later",\n  "folder": "/var/lib/domsnap/web01/later",\n  "disks": [\n    {\n      "vdev": "xvda",\n      "method": "external",\n      "backend": "qdisk",\n      "format": "qcow2",\n      "path": "/srv/vm/web01.qcow2",\n      "capacity": 10737418240,\n      "holder": "/srv/vm/web01.qcow2.later",\n      "tag": "",\n      "reason": ""\n    }\n  ],\n  "taken": "2026-11-23T07:34:00Z",\n  "state": "complete",\n  "description": "",\n  "parent": "before-upgrade",\n  "capture": "paused",\n  "memory": "/var/lib/domsnap/web01/later/memory",\n  "memory_size": 1073741824,\n  "xen": "4.17.7",\n  "spec": "913ae6d2f9000e51e7223b1e241186c67c40eaf3af3c6be09ed07073df3d00d5"\n}\n'\'' >/var/lib/domsnap/web01/later/record.json.part'
-    say '    mv -f -T -- /var/lib/domsnap/web01/later/record.json.part /var/lib/domsnap/web01/later/record.json'
+    say '    test /var/lib/domsnap/web01/later/record.json.part -ef /var/lib/domsnap/web01/later/record.json || mv -f -T -- /var/lib/domsnap/web01/later/record.json.part /var/lib/domsnap/web01/later/record.json'
     say '    sync -- /var/lib/domsnap/web01/later'
   fi
   if [ "$1" -le 17 ]; then
     say '    rm -f -- /var/lib/domsnap/web01/current.part'
     say '    printf '\''later\n'\'' >/var/lib/domsnap/web01/current.part'
-    say '    mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current'
+    say '    test /var/lib/domsnap/web01/current.part -ef /var/lib/domsnap/web01/current || mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current'
     say '    sync -- /var/lib/domsnap/web01'
   fi
 }
@@ -847,7 +852,7 @@ end 11
 current=12
 begin 12 'xvda: the new image takes over /srv/vm/web01.qcow2'
 arm 12
-run mv -f -T -- '/srv/vm/web01.qcow2.later~new' /srv/vm/web01.qcow2 || fail 12
+rename '/srv/vm/web01.qcow2.later~new' /srv/vm/web01.qcow2 || fail 12
 run sync -- /srv/vm || fail 12
 end 12
 committed=yes
@@ -882,7 +887,7 @@ run test '!' -e /var/lib/domsnap/web01/later/memory.sha256 || fail 15
 run test '!' -L /var/lib/domsnap/web01/later/memory.sha256 || fail 15
 arm 15
 ask '{"seal":{"digest":"/var/lib/domsnap/web01/later/memory.sha256","image":"/var/lib/domsnap/web01/later/memory.part","name":"/var/lib/domsnap/web01/later/memory"}}' || fail 15
-run mv -f -T -- /var/lib/domsnap/web01/later/memory.part /var/lib/domsnap/web01/later/memory || fail 15
+rename /var/lib/domsnap/web01/later/memory.part /var/lib/domsnap/web01/later/memory || fail 15
 run sync -- /var/lib/domsnap/web01/later || fail 15
 end 15
 
@@ -925,7 +930,7 @@ write /var/lib/domsnap/web01/later/record.json.part '{
   "spec": "913ae6d2f9000e51e7223b1e241186c67c40eaf3af3c6be09ed07073df3d00d5"
 }
 ' || fail 16
-run mv -f -T -- /var/lib/domsnap/web01/later/record.json.part /var/lib/domsnap/web01/later/record.json || fail 16
+rename /var/lib/domsnap/web01/later/record.json.part /var/lib/domsnap/web01/later/record.json || fail 16
 run sync -- /var/lib/domsnap/web01/later || fail 16
 end 16
 
@@ -936,7 +941,7 @@ arm 17
 run rm -f -- /var/lib/domsnap/web01/current.part || fail 17
 write /var/lib/domsnap/web01/current.part 'later
 ' || fail 17
-run mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current || fail 17
+rename /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current || fail 17
 run sync -- /var/lib/domsnap/web01 || fail 17
 end 17
 say 'done'

@@ -102,6 +102,12 @@ write() {
   run sync -- "$1"
 }
 
+# rename FROM TO: over what is there. Two names of one file are left as they are, as rename(2) does; mv would refuse.
+rename() {
+  # shellcheck disable=SC3013  # dash, busybox and bash know -ef
+  [ "$1" -ef "$2" ] || run mv -f -T -- "$1" "$2"
+}
+
 note() {
   [ "$mode" = run ] || return 0
   printf '%s %s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$plan" "$*" >>"$journal" || return 1
@@ -265,7 +271,6 @@ class Monitor:
 
     def close(self) -> None:
         self.socket.close()
-        self.lines.close()
         self.socket = None
 
     def _message(self) -> Any:
@@ -617,19 +622,19 @@ rest() {
   if [ "$1" -le 16 ]; then
     say '    sync -- /var/lib/domsnap/web01/before-upgrade/memory.part'
     say '    sha256sum </var/lib/domsnap/web01/before-upgrade/memory.part | sed '\''s#  -$#  /var/lib/domsnap/web01/before-upgrade/memory#'\'' >/var/lib/domsnap/web01/before-upgrade/memory.sha256'
-    say '    mv -f -T -- /var/lib/domsnap/web01/before-upgrade/memory.part /var/lib/domsnap/web01/before-upgrade/memory'
+    say '    test /var/lib/domsnap/web01/before-upgrade/memory.part -ef /var/lib/domsnap/web01/before-upgrade/memory || mv -f -T -- /var/lib/domsnap/web01/before-upgrade/memory.part /var/lib/domsnap/web01/before-upgrade/memory'
     say '    sync -- /var/lib/domsnap/web01/before-upgrade'
   fi
   if [ "$1" -le 17 ]; then
     say '    rm -f -- /var/lib/domsnap/web01/before-upgrade/record.json.part'
     say '    printf '\''{\n  "version": 1,\n  "domain": "web01",\n  "uuid": "bbe9b839-51d1-4ac0-8ea2-25778e7005b1",\n  "type": "pvh",\n  "snapshot": "before-upgrade",\n  "folder": "/var/lib/domsnap/web01/before-upgrade",\n  "disks": [\n    {\n      "vdev": "xvda",\n      "method": "internal",\n      "backend": "qdisk",\n      "format": "qcow2",\n      "path": "/srv/vm/web01.qcow2",\n      "capacity": 10737418240,\n      "holder": "/srv/vm/web01.qcow2",\n      "tag": "before-upgrade",\n      "reason": ""\n    },\n    {\n      "vdev": "xvdb",\n      "method": "reflink",\n      "backend": "phy",\n      "format": "raw",\n      "path": "/srv/vm/web01-data.raw",\n      "capacity": 4294967296,\n      "holder": "/srv/vm/web01-data.raw.before-upgrade",\n      "tag": "",\n      "reason": ""\n    },\n    {\n      "vdev": "xvdc",\n      "method": "lvm",\n      "backend": "phy",\n      "format": "raw",\n      "path": "/dev/vg0/db",\n      "capacity": 4294967296,\n      "holder": "vg0/db-before-upgrade",\n      "tag": "domsnap.web01.before-upgrade",\n      "reason": ""\n    },\n    {\n      "vdev": "xvdd",\n      "method": "lvm",\n      "backend": "phy",\n      "format": "raw",\n      "path": "/dev/vg0/cache",\n      "capacity": 4294967296,\n      "holder": "vg0/cache-before-upgrade",\n      "tag": "domsnap.web01.before-upgrade",\n      "reason": ""\n    },\n    {\n      "vdev": "xvde",\n      "method": "reflink",\n      "backend": "qdisk",\n      "format": "raw",\n      "path": "/srv/vm/web01-log.raw",\n      "capacity": 2147483648,\n      "holder": "/srv/vm/web01-log.raw.before-upgrade",\n      "tag": "",\n      "reason": ""\n    }\n  ],\n  "taken": "2026-11-23T07:34:00Z",\n  "state": "complete",\n  "description": "Before the 13.2 upgrade",\n  "parent": "",\n  "capture": "paused",\n  "memory": "/var/lib/domsnap/web01/before-upgrade/memory",\n  "memory_size": 1073741824,\n  "xen": "4.17.7",\n  "spec": "cd7ba7f618ba280ee27e1ec8a66be8356e1a51e61e05ce062baae075734ab927"\n}\n'\'' >/var/lib/domsnap/web01/before-upgrade/record.json.part'
-    say '    mv -f -T -- /var/lib/domsnap/web01/before-upgrade/record.json.part /var/lib/domsnap/web01/before-upgrade/record.json'
+    say '    test /var/lib/domsnap/web01/before-upgrade/record.json.part -ef /var/lib/domsnap/web01/before-upgrade/record.json || mv -f -T -- /var/lib/domsnap/web01/before-upgrade/record.json.part /var/lib/domsnap/web01/before-upgrade/record.json'
     say '    sync -- /var/lib/domsnap/web01/before-upgrade'
   fi
   if [ "$1" -le 18 ]; then
     say '    rm -f -- /var/lib/domsnap/web01/current.part'
     say '    printf '\''before-upgrade\n'\'' >/var/lib/domsnap/web01/current.part'
-    say '    mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current'
+    say '    test /var/lib/domsnap/web01/current.part -ef /var/lib/domsnap/web01/current || mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current'
     say '    sync -- /var/lib/domsnap/web01'
   fi
 }
@@ -881,7 +886,7 @@ run test '!' -e /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 16
 run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 16
 arm 16
 ask '{"seal":{"digest":"/var/lib/domsnap/web01/before-upgrade/memory.sha256","image":"/var/lib/domsnap/web01/before-upgrade/memory.part","name":"/var/lib/domsnap/web01/before-upgrade/memory"}}' || fail 16
-run mv -f -T -- /var/lib/domsnap/web01/before-upgrade/memory.part /var/lib/domsnap/web01/before-upgrade/memory || fail 16
+rename /var/lib/domsnap/web01/before-upgrade/memory.part /var/lib/domsnap/web01/before-upgrade/memory || fail 16
 run sync -- /var/lib/domsnap/web01/before-upgrade || fail 16
 end 16
 
@@ -968,7 +973,7 @@ write /var/lib/domsnap/web01/before-upgrade/record.json.part '{
   "spec": "cd7ba7f618ba280ee27e1ec8a66be8356e1a51e61e05ce062baae075734ab927"
 }
 ' || fail 17
-run mv -f -T -- /var/lib/domsnap/web01/before-upgrade/record.json.part /var/lib/domsnap/web01/before-upgrade/record.json || fail 17
+rename /var/lib/domsnap/web01/before-upgrade/record.json.part /var/lib/domsnap/web01/before-upgrade/record.json || fail 17
 run sync -- /var/lib/domsnap/web01/before-upgrade || fail 17
 end 17
 
@@ -979,7 +984,7 @@ arm 18
 run rm -f -- /var/lib/domsnap/web01/current.part || fail 18
 write /var/lib/domsnap/web01/current.part 'before-upgrade
 ' || fail 18
-run mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current || fail 18
+rename /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current || fail 18
 run sync -- /var/lib/domsnap/web01 || fail 18
 end 18
 say 'done'

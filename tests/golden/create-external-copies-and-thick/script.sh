@@ -106,6 +106,12 @@ write() {
   run sync -- "$1"
 }
 
+# rename FROM TO: over what is there. Two names of one file are left as they are, as rename(2) does; mv would refuse.
+rename() {
+  # shellcheck disable=SC3013  # dash, busybox and bash know -ef
+  [ "$1" -ef "$2" ] || run mv -f -T -- "$1" "$2"
+}
+
 note() {
   [ "$mode" = run ] || return 0
   printf '%s %s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$plan" "$*" >>"$journal" || return 1
@@ -269,7 +275,6 @@ class Monitor:
 
     def close(self) -> None:
         self.socket.close()
-        self.lines.close()
         self.socket = None
 
     def _message(self) -> Any:
@@ -567,7 +572,7 @@ undo_16() {
     run ln -- /srv/vm/web01.qcow2 '/srv/vm/web01.qcow2.before-upgrade~new' || return 1
   fi
   run ln -f -- /srv/vm/web01.qcow2.before-upgrade '/srv/vm/web01.qcow2.before-upgrade~new.back' || return 1
-  run mv -f -T -- '/srv/vm/web01.qcow2.before-upgrade~new.back' /srv/vm/web01.qcow2 || return 1
+  rename '/srv/vm/web01.qcow2.before-upgrade~new.back' /srv/vm/web01.qcow2 || return 1
   run sync -- /srv/vm || return 1
   run rm -f -- '/srv/vm/web01.qcow2.before-upgrade~new.back' || return 1
 }
@@ -599,7 +604,7 @@ rollback() {
   case "$bad " in *" 16 "*)
     say '    test -e '\''/srv/vm/web01.qcow2.before-upgrade~new'\'' || ln -- /srv/vm/web01.qcow2 '\''/srv/vm/web01.qcow2.before-upgrade~new'\'''
     say '    ln -f -- /srv/vm/web01.qcow2.before-upgrade '\''/srv/vm/web01.qcow2.before-upgrade~new.back'\'''
-    say '    mv -f -T -- '\''/srv/vm/web01.qcow2.before-upgrade~new.back'\'' /srv/vm/web01.qcow2'
+    say '    test '\''/srv/vm/web01.qcow2.before-upgrade~new.back'\'' -ef /srv/vm/web01.qcow2 || mv -f -T -- '\''/srv/vm/web01.qcow2.before-upgrade~new.back'\'' /srv/vm/web01.qcow2'
     say '    sync -- /srv/vm'
     say '    rm -f -- '\''/srv/vm/web01.qcow2.before-upgrade~new.back'\'''
     ;;
@@ -694,19 +699,19 @@ rest() {
   if [ "$1" -le 21 ]; then
     say '    sync -- /var/lib/domsnap/web01/before-upgrade/memory.part'
     say '    sha256sum </var/lib/domsnap/web01/before-upgrade/memory.part | sed '\''s#  -$#  /var/lib/domsnap/web01/before-upgrade/memory#'\'' >/var/lib/domsnap/web01/before-upgrade/memory.sha256'
-    say '    mv -f -T -- /var/lib/domsnap/web01/before-upgrade/memory.part /var/lib/domsnap/web01/before-upgrade/memory'
+    say '    test /var/lib/domsnap/web01/before-upgrade/memory.part -ef /var/lib/domsnap/web01/before-upgrade/memory || mv -f -T -- /var/lib/domsnap/web01/before-upgrade/memory.part /var/lib/domsnap/web01/before-upgrade/memory'
     say '    sync -- /var/lib/domsnap/web01/before-upgrade'
   fi
   if [ "$1" -le 22 ]; then
     say '    rm -f -- /var/lib/domsnap/web01/before-upgrade/record.json.part'
     say '    printf '\''{\n  "version": 1,\n  "domain": "web01",\n  "uuid": "bbe9b839-51d1-4ac0-8ea2-25778e7005b1",\n  "type": "pvh",\n  "snapshot": "before-upgrade",\n  "folder": "/var/lib/domsnap/web01/before-upgrade",\n  "disks": [\n    {\n      "vdev": "xvda",\n      "method": "external",\n      "backend": "qdisk",\n      "format": "qcow2",\n      "path": "/srv/vm/web01.qcow2",\n      "capacity": 10737418240,\n      "holder": "/srv/vm/web01.qcow2.before-upgrade",\n      "tag": "",\n      "reason": ""\n    },\n    {\n      "vdev": "xvdb",\n      "method": "copy",\n      "backend": "phy",\n      "format": "raw",\n      "path": "/srv/vm/web01-data.raw",\n      "capacity": 4294967296,\n      "holder": "/var/lib/domsnap/web01/before-upgrade/xvdb.raw",\n      "tag": "",\n      "reason": ""\n    },\n    {\n      "vdev": "xvdc",\n      "method": "lvm",\n      "backend": "phy",\n      "format": "raw",\n      "path": "/dev/vg0/db",\n      "capacity": 4294967296,\n      "holder": "vg0/db-before-upgrade",\n      "tag": "domsnap.web01.before-upgrade",\n      "reason": ""\n    },\n    {\n      "vdev": "xvdd",\n      "method": "lvm",\n      "backend": "phy",\n      "format": "raw",\n      "path": "/dev/vg0/cache",\n      "capacity": 4294967296,\n      "holder": "vg0/cache-before-upgrade",\n      "tag": "domsnap.web01.before-upgrade",\n      "reason": ""\n    },\n    {\n      "vdev": "xvde",\n      "method": "copy",\n      "backend": "qdisk",\n      "format": "raw",\n      "path": "/srv/vm/web01-log.raw",\n      "capacity": 2147483648,\n      "holder": "/var/lib/domsnap/web01/before-upgrade/xvde.raw",\n      "tag": "",\n      "reason": ""\n    }\n  ],\n  "taken": "2026-11-23T07:34:00Z",\n  "state": "complete",\n  "description": "",\n  "parent": "",\n  "capture": "paused",\n  "memory": "/var/lib/domsnap/web01/before-upgrade/memory",\n  "memory_size": 1073741824,\n  "xen": "4.17.7",\n  "spec": "2357d5e9643c68a6d7a3aee3f41d6bf8176b70514b383ef4b707709266b7d915"\n}\n'\'' >/var/lib/domsnap/web01/before-upgrade/record.json.part'
-    say '    mv -f -T -- /var/lib/domsnap/web01/before-upgrade/record.json.part /var/lib/domsnap/web01/before-upgrade/record.json'
+    say '    test /var/lib/domsnap/web01/before-upgrade/record.json.part -ef /var/lib/domsnap/web01/before-upgrade/record.json || mv -f -T -- /var/lib/domsnap/web01/before-upgrade/record.json.part /var/lib/domsnap/web01/before-upgrade/record.json'
     say '    sync -- /var/lib/domsnap/web01/before-upgrade'
   fi
   if [ "$1" -le 23 ]; then
     say '    rm -f -- /var/lib/domsnap/web01/current.part'
     say '    printf '\''before-upgrade\n'\'' >/var/lib/domsnap/web01/current.part'
-    say '    mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current'
+    say '    test /var/lib/domsnap/web01/current.part -ef /var/lib/domsnap/web01/current || mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current'
     say '    sync -- /var/lib/domsnap/web01'
   fi
 }
@@ -959,7 +964,7 @@ end 15
 current=16
 begin 16 'xvda: the new image takes over /srv/vm/web01.qcow2'
 arm 16
-run mv -f -T -- '/srv/vm/web01.qcow2.before-upgrade~new' /srv/vm/web01.qcow2 || fail 16
+rename '/srv/vm/web01.qcow2.before-upgrade~new' /srv/vm/web01.qcow2 || fail 16
 run sync -- /srv/vm || fail 16
 end 16
 committed=yes
@@ -1010,7 +1015,7 @@ run test '!' -e /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 21
 run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 21
 arm 21
 ask '{"seal":{"digest":"/var/lib/domsnap/web01/before-upgrade/memory.sha256","image":"/var/lib/domsnap/web01/before-upgrade/memory.part","name":"/var/lib/domsnap/web01/before-upgrade/memory"}}' || fail 21
-run mv -f -T -- /var/lib/domsnap/web01/before-upgrade/memory.part /var/lib/domsnap/web01/before-upgrade/memory || fail 21
+rename /var/lib/domsnap/web01/before-upgrade/memory.part /var/lib/domsnap/web01/before-upgrade/memory || fail 21
 run sync -- /var/lib/domsnap/web01/before-upgrade || fail 21
 end 21
 
@@ -1097,7 +1102,7 @@ write /var/lib/domsnap/web01/before-upgrade/record.json.part '{
   "spec": "2357d5e9643c68a6d7a3aee3f41d6bf8176b70514b383ef4b707709266b7d915"
 }
 ' || fail 22
-run mv -f -T -- /var/lib/domsnap/web01/before-upgrade/record.json.part /var/lib/domsnap/web01/before-upgrade/record.json || fail 22
+rename /var/lib/domsnap/web01/before-upgrade/record.json.part /var/lib/domsnap/web01/before-upgrade/record.json || fail 22
 run sync -- /var/lib/domsnap/web01/before-upgrade || fail 22
 end 22
 
@@ -1108,7 +1113,7 @@ arm 23
 run rm -f -- /var/lib/domsnap/web01/current.part || fail 23
 write /var/lib/domsnap/web01/current.part 'before-upgrade
 ' || fail 23
-run mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current || fail 23
+rename /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current || fail 23
 run sync -- /var/lib/domsnap/web01 || fail 23
 end 23
 say 'done'

@@ -95,6 +95,12 @@ write() {
   run sync -- "$1"
 }
 
+# rename FROM TO: over what is there. Two names of one file are left as they are, as rename(2) does; mv would refuse.
+rename() {
+  # shellcheck disable=SC3013  # dash, busybox and bash know -ef
+  [ "$1" -ef "$2" ] || run mv -f -T -- "$1" "$2"
+}
+
 note() {
   [ "$mode" = run ] || return 0
   printf '%s %s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$plan" "$*" >>"$journal" || return 1

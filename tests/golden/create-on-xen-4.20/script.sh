@@ -101,6 +101,12 @@ write() {
   run sync -- "$1"
 }
 
+# rename FROM TO: over what is there. Two names of one file are left as they are, as rename(2) does; mv would refuse.
+rename() {
+  # shellcheck disable=SC3013  # dash, busybox and bash know -ef
+  [ "$1" -ef "$2" ] || run mv -f -T -- "$1" "$2"
+}
+
 note() {
   [ "$mode" = run ] || return 0
   printf '%s %s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$plan" "$*" >>"$journal" || return 1
@@ -264,7 +270,6 @@ class Monitor:
 
     def close(self) -> None:
         self.socket.close()
-        self.lines.close()
         self.socket = None
 
     def _message(self) -> Any:
@@ -531,7 +536,7 @@ undo_11() {
     run ln -- /srv/vm/web01.qcow2 '/srv/vm/web01.qcow2.before-upgrade~new' || return 1
   fi
   run ln -f -- /srv/vm/web01.qcow2.before-upgrade '/srv/vm/web01.qcow2.before-upgrade~new.back' || return 1
-  run mv -f -T -- '/srv/vm/web01.qcow2.before-upgrade~new.back' /srv/vm/web01.qcow2 || return 1
+  rename '/srv/vm/web01.qcow2.before-upgrade~new.back' /srv/vm/web01.qcow2 || return 1
   run sync -- /srv/vm || return 1
   run rm -f -- '/srv/vm/web01.qcow2.before-upgrade~new.back' || return 1
 }
@@ -558,7 +563,7 @@ rollback() {
   case "$bad " in *" 11 "*)
     say '    test -e '\''/srv/vm/web01.qcow2.before-upgrade~new'\'' || ln -- /srv/vm/web01.qcow2 '\''/srv/vm/web01.qcow2.before-upgrade~new'\'''
     say '    ln -f -- /srv/vm/web01.qcow2.before-upgrade '\''/srv/vm/web01.qcow2.before-upgrade~new.back'\'''
-    say '    mv -f -T -- '\''/srv/vm/web01.qcow2.before-upgrade~new.back'\'' /srv/vm/web01.qcow2'
+    say '    test '\''/srv/vm/web01.qcow2.before-upgrade~new.back'\'' -ef /srv/vm/web01.qcow2 || mv -f -T -- '\''/srv/vm/web01.qcow2.before-upgrade~new.back'\'' /srv/vm/web01.qcow2'
     say '    sync -- /srv/vm'
     say '    rm -f -- '\''/srv/vm/web01.qcow2.before-upgrade~new.back'\'''
     ;;
@@ -612,19 +617,19 @@ rest() {
   if [ "$1" -le 13 ]; then
     say '    sync -- /var/lib/domsnap/web01/before-upgrade/memory.part'
     say '    sha256sum </var/lib/domsnap/web01/before-upgrade/memory.part | sed '\''s#  -$#  /var/lib/domsnap/web01/before-upgrade/memory#'\'' >/var/lib/domsnap/web01/before-upgrade/memory.sha256'
-    say '    mv -f -T -- /var/lib/domsnap/web01/before-upgrade/memory.part /var/lib/domsnap/web01/before-upgrade/memory'
+    say '    test /var/lib/domsnap/web01/before-upgrade/memory.part -ef /var/lib/domsnap/web01/before-upgrade/memory || mv -f -T -- /var/lib/domsnap/web01/before-upgrade/memory.part /var/lib/domsnap/web01/before-upgrade/memory'
     say '    sync -- /var/lib/domsnap/web01/before-upgrade'
   fi
   if [ "$1" -le 14 ]; then
     say '    rm -f -- /var/lib/domsnap/web01/before-upgrade/record.json.part'
     say '    printf '\''{\n  "version": 1,\n  "domain": "web01",\n  "uuid": "bbe9b839-51d1-4ac0-8ea2-25778e7005b1",\n  "type": "pvh",\n  "snapshot": "before-upgrade",\n  "folder": "/var/lib/domsnap/web01/before-upgrade",\n  "disks": [\n    {\n      "vdev": "xvda",\n      "method": "external",\n      "backend": "qdisk",\n      "format": "qcow2",\n      "path": "/srv/vm/web01.qcow2",\n      "capacity": 10737418240,\n      "holder": "/srv/vm/web01.qcow2.before-upgrade",\n      "tag": "",\n      "reason": ""\n    }\n  ],\n  "taken": "2026-11-23T07:34:00Z",\n  "state": "complete",\n  "description": "",\n  "parent": "",\n  "capture": "paused",\n  "memory": "/var/lib/domsnap/web01/before-upgrade/memory",\n  "memory_size": 1073741824,\n  "xen": "4.20.5",\n  "spec": "e48339baae686fef92dd4a83fc53635c4874c5c52e498218b447dfd2cf8ee56c"\n}\n'\'' >/var/lib/domsnap/web01/before-upgrade/record.json.part'
-    say '    mv -f -T -- /var/lib/domsnap/web01/before-upgrade/record.json.part /var/lib/domsnap/web01/before-upgrade/record.json'
+    say '    test /var/lib/domsnap/web01/before-upgrade/record.json.part -ef /var/lib/domsnap/web01/before-upgrade/record.json || mv -f -T -- /var/lib/domsnap/web01/before-upgrade/record.json.part /var/lib/domsnap/web01/before-upgrade/record.json'
     say '    sync -- /var/lib/domsnap/web01/before-upgrade'
   fi
   if [ "$1" -le 15 ]; then
     say '    rm -f -- /var/lib/domsnap/web01/current.part'
     say '    printf '\''before-upgrade\n'\'' >/var/lib/domsnap/web01/current.part'
-    say '    mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current'
+    say '    test /var/lib/domsnap/web01/current.part -ef /var/lib/domsnap/web01/current || mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current'
     say '    sync -- /var/lib/domsnap/web01'
   fi
 }
@@ -820,7 +825,7 @@ end 10
 current=11
 begin 11 'xvda: the new image takes over /srv/vm/web01.qcow2'
 arm 11
-run mv -f -T -- '/srv/vm/web01.qcow2.before-upgrade~new' /srv/vm/web01.qcow2 || fail 11
+rename '/srv/vm/web01.qcow2.before-upgrade~new' /srv/vm/web01.qcow2 || fail 11
 run sync -- /srv/vm || fail 11
 end 11
 committed=yes
@@ -846,7 +851,7 @@ run test '!' -e /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 13
 run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 13
 arm 13
 ask '{"seal":{"digest":"/var/lib/domsnap/web01/before-upgrade/memory.sha256","image":"/var/lib/domsnap/web01/before-upgrade/memory.part","name":"/var/lib/domsnap/web01/before-upgrade/memory"}}' || fail 13
-run mv -f -T -- /var/lib/domsnap/web01/before-upgrade/memory.part /var/lib/domsnap/web01/before-upgrade/memory || fail 13
+rename /var/lib/domsnap/web01/before-upgrade/memory.part /var/lib/domsnap/web01/before-upgrade/memory || fail 13
 run sync -- /var/lib/domsnap/web01/before-upgrade || fail 13
 end 13
 
@@ -889,7 +894,7 @@ write /var/lib/domsnap/web01/before-upgrade/record.json.part '{
   "spec": "e48339baae686fef92dd4a83fc53635c4874c5c52e498218b447dfd2cf8ee56c"
 }
 ' || fail 14
-run mv -f -T -- /var/lib/domsnap/web01/before-upgrade/record.json.part /var/lib/domsnap/web01/before-upgrade/record.json || fail 14
+rename /var/lib/domsnap/web01/before-upgrade/record.json.part /var/lib/domsnap/web01/before-upgrade/record.json || fail 14
 run sync -- /var/lib/domsnap/web01/before-upgrade || fail 14
 end 14
 
@@ -900,7 +905,7 @@ arm 15
 run rm -f -- /var/lib/domsnap/web01/current.part || fail 15
 write /var/lib/domsnap/web01/current.part 'before-upgrade
 ' || fail 15
-run mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current || fail 15
+rename /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current || fail 15
 run sync -- /var/lib/domsnap/web01 || fail 15
 end 15
 say 'done'

@@ -101,6 +101,12 @@ write() {
   run sync -- "$1"
 }
 
+# rename FROM TO: over what is there. Two names of one file are left as they are, as rename(2) does; mv would refuse.
+rename() {
+  # shellcheck disable=SC3013  # dash, busybox and bash know -ef
+  [ "$1" -ef "$2" ] || run mv -f -T -- "$1" "$2"
+}
+
 note() {
   [ "$mode" = run ] || return 0
   printf '%s %s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$plan" "$*" >>"$journal" || return 1
@@ -264,7 +270,6 @@ class Monitor:
 
     def close(self) -> None:
         self.socket.close()
-        self.lines.close()
         self.socket = None
 
     def _message(self) -> Any:
@@ -518,7 +523,7 @@ undo_7() {
 # Undo step 8: xvda: tapdisk switches to the child, which takes over /srv/vm/a.vhd
 undo_8() {
   run ln -f -- /srv/vm/a.vhd.before-upgrade '/srv/vm/a.vhd.before-upgrade~new.back' || return 1
-  run mv -f -T -- '/srv/vm/a.vhd.before-upgrade~new.back' /srv/vm/a.vhd || return 1
+  rename '/srv/vm/a.vhd.before-upgrade~new.back' /srv/vm/a.vhd || return 1
   run sync -- /srv/vm || return 1
   run rm -f -- '/srv/vm/a.vhd.before-upgrade~new.back' '/srv/vm/a.vhd.before-upgrade~new' || return 1
   run tap-ctl unpause -p 4711 -m 0 -a vhd:/srv/vm/a.vhd || return 1
@@ -543,7 +548,7 @@ rollback() {
   say 'not everything could be undone; finish by hand, in this order, each line only when the one before it has worked:'
   case "$bad " in *" 8 "*)
     say '    ln -f -- /srv/vm/a.vhd.before-upgrade '\''/srv/vm/a.vhd.before-upgrade~new.back'\'''
-    say '    mv -f -T -- '\''/srv/vm/a.vhd.before-upgrade~new.back'\'' /srv/vm/a.vhd'
+    say '    test '\''/srv/vm/a.vhd.before-upgrade~new.back'\'' -ef /srv/vm/a.vhd || mv -f -T -- '\''/srv/vm/a.vhd.before-upgrade~new.back'\'' /srv/vm/a.vhd'
     say '    sync -- /srv/vm'
     say '    rm -f -- '\''/srv/vm/a.vhd.before-upgrade~new.back'\'' '\''/srv/vm/a.vhd.before-upgrade~new'\'''
     say '    tap-ctl unpause -p 4711 -m 0 -a vhd:/srv/vm/a.vhd'
@@ -587,19 +592,19 @@ rest() {
   if [ "$1" -le 11 ]; then
     say '    sync -- /var/lib/domsnap/web01/before-upgrade/memory.part'
     say '    sha256sum </var/lib/domsnap/web01/before-upgrade/memory.part | sed '\''s#  -$#  /var/lib/domsnap/web01/before-upgrade/memory#'\'' >/var/lib/domsnap/web01/before-upgrade/memory.sha256'
-    say '    mv -f -T -- /var/lib/domsnap/web01/before-upgrade/memory.part /var/lib/domsnap/web01/before-upgrade/memory'
+    say '    test /var/lib/domsnap/web01/before-upgrade/memory.part -ef /var/lib/domsnap/web01/before-upgrade/memory || mv -f -T -- /var/lib/domsnap/web01/before-upgrade/memory.part /var/lib/domsnap/web01/before-upgrade/memory'
     say '    sync -- /var/lib/domsnap/web01/before-upgrade'
   fi
   if [ "$1" -le 12 ]; then
     say '    rm -f -- /var/lib/domsnap/web01/before-upgrade/record.json.part'
     say '    printf '\''{\n  "version": 1,\n  "domain": "web01",\n  "uuid": "bbe9b839-51d1-4ac0-8ea2-25778e7005b1",\n  "type": "pvh",\n  "snapshot": "before-upgrade",\n  "folder": "/var/lib/domsnap/web01/before-upgrade",\n  "disks": [\n    {\n      "vdev": "xvda",\n      "method": "vhd",\n      "backend": "tap",\n      "format": "vhd",\n      "path": "/srv/vm/a.vhd",\n      "capacity": 1073741824,\n      "holder": "/srv/vm/a.vhd.before-upgrade",\n      "tag": "",\n      "reason": ""\n    }\n  ],\n  "taken": "2026-11-23T07:34:00Z",\n  "state": "complete",\n  "description": "",\n  "parent": "",\n  "capture": "paused",\n  "memory": "/var/lib/domsnap/web01/before-upgrade/memory",\n  "memory_size": 1073741824,\n  "xen": "4.17.7",\n  "spec": "0dee441db2435022cf04d83282a38ff9c34c6064e4a7b7e35d36c72c8dd68d94"\n}\n'\'' >/var/lib/domsnap/web01/before-upgrade/record.json.part'
-    say '    mv -f -T -- /var/lib/domsnap/web01/before-upgrade/record.json.part /var/lib/domsnap/web01/before-upgrade/record.json'
+    say '    test /var/lib/domsnap/web01/before-upgrade/record.json.part -ef /var/lib/domsnap/web01/before-upgrade/record.json || mv -f -T -- /var/lib/domsnap/web01/before-upgrade/record.json.part /var/lib/domsnap/web01/before-upgrade/record.json'
     say '    sync -- /var/lib/domsnap/web01/before-upgrade'
   fi
   if [ "$1" -le 13 ]; then
     say '    rm -f -- /var/lib/domsnap/web01/current.part'
     say '    printf '\''before-upgrade\n'\'' >/var/lib/domsnap/web01/current.part'
-    say '    mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current'
+    say '    test /var/lib/domsnap/web01/current.part -ef /var/lib/domsnap/web01/current || mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current'
     say '    sync -- /var/lib/domsnap/web01'
   fi
 }
@@ -767,7 +772,7 @@ begin 8 'xvda: tapdisk switches to the child, which takes over /srv/vm/a.vhd'
 arm 8
 run tap-ctl pause -p 4711 -m 0 || fail 8
 run vhd-util snapshot -n '/srv/vm/a.vhd.before-upgrade~new' -p /srv/vm/a.vhd.before-upgrade || fail 8
-run mv -f -T -- '/srv/vm/a.vhd.before-upgrade~new' /srv/vm/a.vhd || fail 8
+rename '/srv/vm/a.vhd.before-upgrade~new' /srv/vm/a.vhd || fail 8
 run sync -- /srv/vm || fail 8
 run tap-ctl unpause -p 4711 -m 0 -a vhd:/srv/vm/a.vhd || fail 8
 end 8
@@ -803,7 +808,7 @@ run test '!' -e /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 11
 run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 11
 arm 11
 ask '{"seal":{"digest":"/var/lib/domsnap/web01/before-upgrade/memory.sha256","image":"/var/lib/domsnap/web01/before-upgrade/memory.part","name":"/var/lib/domsnap/web01/before-upgrade/memory"}}' || fail 11
-run mv -f -T -- /var/lib/domsnap/web01/before-upgrade/memory.part /var/lib/domsnap/web01/before-upgrade/memory || fail 11
+rename /var/lib/domsnap/web01/before-upgrade/memory.part /var/lib/domsnap/web01/before-upgrade/memory || fail 11
 run sync -- /var/lib/domsnap/web01/before-upgrade || fail 11
 end 11
 
@@ -846,7 +851,7 @@ write /var/lib/domsnap/web01/before-upgrade/record.json.part '{
   "spec": "0dee441db2435022cf04d83282a38ff9c34c6064e4a7b7e35d36c72c8dd68d94"
 }
 ' || fail 12
-run mv -f -T -- /var/lib/domsnap/web01/before-upgrade/record.json.part /var/lib/domsnap/web01/before-upgrade/record.json || fail 12
+rename /var/lib/domsnap/web01/before-upgrade/record.json.part /var/lib/domsnap/web01/before-upgrade/record.json || fail 12
 run sync -- /var/lib/domsnap/web01/before-upgrade || fail 12
 end 12
 
@@ -857,7 +862,7 @@ arm 13
 run rm -f -- /var/lib/domsnap/web01/current.part || fail 13
 write /var/lib/domsnap/web01/current.part 'before-upgrade
 ' || fail 13
-run mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current || fail 13
+rename /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current || fail 13
 run sync -- /var/lib/domsnap/web01 || fail 13
 end 13
 say 'done'

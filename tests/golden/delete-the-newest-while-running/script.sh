@@ -103,6 +103,12 @@ write() {
   run sync -- "$1"
 }
 
+# rename FROM TO: over what is there. Two names of one file are left as they are, as rename(2) does; mv would refuse.
+rename() {
+  # shellcheck disable=SC3013  # dash, busybox and bash know -ef
+  [ "$1" -ef "$2" ] || run mv -f -T -- "$1" "$2"
+}
+
 note() {
   [ "$mode" = run ] || return 0
   printf '%s %s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$plan" "$*" >>"$journal" || return 1
@@ -266,7 +272,6 @@ class Monitor:
 
     def close(self) -> None:
         self.socket.close()
-        self.lines.close()
         self.socket = None
 
     def _message(self) -> Any:
@@ -542,7 +547,7 @@ rest() {
   if [ "$1" -le 11 ]; then
     say '    rm -f -- /var/lib/domsnap/web01/current.part'
     say '    printf '\''\n'\'' >/var/lib/domsnap/web01/current.part'
-    say '    mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current'
+    say '    test /var/lib/domsnap/web01/current.part -ef /var/lib/domsnap/web01/current || mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current'
     say '    sync -- /var/lib/domsnap/web01'
   fi
 }
@@ -742,7 +747,7 @@ write /var/lib/domsnap/web01/before-upgrade/record.json.part '{
   "spec": ""
 }
 ' || fail 3
-run mv -f -T -- /var/lib/domsnap/web01/before-upgrade/record.json.part /var/lib/domsnap/web01/before-upgrade/record.json || fail 3
+rename /var/lib/domsnap/web01/before-upgrade/record.json.part /var/lib/domsnap/web01/before-upgrade/record.json || fail 3
 run sync -- /var/lib/domsnap/web01/before-upgrade || fail 3
 end 3
 committed=yes
@@ -817,7 +822,7 @@ arm 11
 run rm -f -- /var/lib/domsnap/web01/current.part || fail 11
 write /var/lib/domsnap/web01/current.part '
 ' || fail 11
-run mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current || fail 11
+rename /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current || fail 11
 run sync -- /var/lib/domsnap/web01 || fail 11
 end 11
 say 'done'

@@ -97,6 +97,12 @@ write() {
   run sync -- "$1"
 }
 
+# rename FROM TO: over what is there. Two names of one file are left as they are, as rename(2) does; mv would refuse.
+rename() {
+  # shellcheck disable=SC3013  # dash, busybox and bash know -ef
+  [ "$1" -ef "$2" ] || run mv -f -T -- "$1" "$2"
+}
+
 note() {
   [ "$mode" = run ] || return 0
   printf '%s %s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$plan" "$*" >>"$journal" || return 1
@@ -327,7 +333,7 @@ write /var/lib/domsnap/web01/before-upgrade/record.json.part '{
   "spec": ""
 }
 ' || fail 3
-run mv -f -T -- /var/lib/domsnap/web01/before-upgrade/record.json.part /var/lib/domsnap/web01/before-upgrade/record.json || fail 3
+rename /var/lib/domsnap/web01/before-upgrade/record.json.part /var/lib/domsnap/web01/before-upgrade/record.json || fail 3
 run sync -- /var/lib/domsnap/web01/before-upgrade || fail 3
 end 3
 committed=yes

@@ -103,6 +103,12 @@ write() {
   run sync -- "$1"
 }
 
+# rename FROM TO: over what is there. Two names of one file are left as they are, as rename(2) does; mv would refuse.
+rename() {
+  # shellcheck disable=SC3013  # dash, busybox and bash know -ef
+  [ "$1" -ef "$2" ] || run mv -f -T -- "$1" "$2"
+}
+
 note() {
   [ "$mode" = run ] || return 0
   printf '%s %s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$plan" "$*" >>"$journal" || return 1
@@ -266,7 +272,6 @@ class Monitor:
 
     def close(self) -> None:
         self.socket.close()
-        self.lines.close()
         self.socket = None
 
     def _message(self) -> Any:
@@ -533,7 +538,7 @@ rest() {
   if [ "$1" -le 8 ]; then
     say '    rm -f -- /var/lib/domsnap/web01/current.part'
     say '    printf '\''\n'\'' >/var/lib/domsnap/web01/current.part'
-    say '    mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current'
+    say '    test /var/lib/domsnap/web01/current.part -ef /var/lib/domsnap/web01/current || mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current'
     say '    sync -- /var/lib/domsnap/web01'
   fi
 }
@@ -703,7 +708,7 @@ arm 8
 run rm -f -- /var/lib/domsnap/web01/current.part || fail 8
 write /var/lib/domsnap/web01/current.part '
 ' || fail 8
-run mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current || fail 8
+rename /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current || fail 8
 run sync -- /var/lib/domsnap/web01 || fail 8
 end 8
 say 'done'

@@ -106,6 +106,12 @@ write() {
   run sync -- "$1"
 }
 
+# rename FROM TO: over what is there. Two names of one file are left as they are, as rename(2) does; mv would refuse.
+rename() {
+  # shellcheck disable=SC3013  # dash, busybox and bash know -ef
+  [ "$1" -ef "$2" ] || run mv -f -T -- "$1" "$2"
+}
+
 note() {
   [ "$mode" = run ] || return 0
   printf '%s %s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$plan" "$*" >>"$journal" || return 1
@@ -269,7 +275,6 @@ class Monitor:
 
     def close(self) -> None:
         self.socket.close()
-        self.lines.close()
         self.socket = None
 
     def _message(self) -> Any:
@@ -546,7 +551,7 @@ undo_17() {
     run ln -- /srv/vm/web01-data.raw '/srv/vm/web01-data.raw.before-upgrade~new' || return 1
   fi
   run ln -f -- /srv/vm/web01-data.raw.pre-revert-1 '/srv/vm/web01-data.raw.before-upgrade~new.back' || return 1
-  run mv -f -T -- '/srv/vm/web01-data.raw.before-upgrade~new.back' /srv/vm/web01-data.raw || return 1
+  rename '/srv/vm/web01-data.raw.before-upgrade~new.back' /srv/vm/web01-data.raw || return 1
   run sync -- /srv/vm || return 1
   run rm -f -- '/srv/vm/web01-data.raw.before-upgrade~new.back' || return 1
 }
@@ -557,7 +562,7 @@ undo_18() {
     run ln -- /srv/vm/web01-log.raw '/srv/vm/web01-log.raw.before-upgrade~new' || return 1
   fi
   run ln -f -- /srv/vm/web01-log.raw.pre-revert-1 '/srv/vm/web01-log.raw.before-upgrade~new.back' || return 1
-  run mv -f -T -- '/srv/vm/web01-log.raw.before-upgrade~new.back' /srv/vm/web01-log.raw || return 1
+  rename '/srv/vm/web01-log.raw.before-upgrade~new.back' /srv/vm/web01-log.raw || return 1
   run sync -- /srv/vm || return 1
   run rm -f -- '/srv/vm/web01-log.raw.before-upgrade~new.back' || return 1
 }
@@ -601,7 +606,7 @@ rollback() {
   case "$bad " in *" 18 "*)
     say '    test -e '\''/srv/vm/web01-log.raw.before-upgrade~new'\'' || ln -- /srv/vm/web01-log.raw '\''/srv/vm/web01-log.raw.before-upgrade~new'\'''
     say '    ln -f -- /srv/vm/web01-log.raw.pre-revert-1 '\''/srv/vm/web01-log.raw.before-upgrade~new.back'\'''
-    say '    mv -f -T -- '\''/srv/vm/web01-log.raw.before-upgrade~new.back'\'' /srv/vm/web01-log.raw'
+    say '    test '\''/srv/vm/web01-log.raw.before-upgrade~new.back'\'' -ef /srv/vm/web01-log.raw || mv -f -T -- '\''/srv/vm/web01-log.raw.before-upgrade~new.back'\'' /srv/vm/web01-log.raw'
     say '    sync -- /srv/vm'
     say '    rm -f -- '\''/srv/vm/web01-log.raw.before-upgrade~new.back'\'''
     ;;
@@ -610,7 +615,7 @@ rollback() {
   case "$bad " in *" 17 "*)
     say '    test -e '\''/srv/vm/web01-data.raw.before-upgrade~new'\'' || ln -- /srv/vm/web01-data.raw '\''/srv/vm/web01-data.raw.before-upgrade~new'\'''
     say '    ln -f -- /srv/vm/web01-data.raw.pre-revert-1 '\''/srv/vm/web01-data.raw.before-upgrade~new.back'\'''
-    say '    mv -f -T -- '\''/srv/vm/web01-data.raw.before-upgrade~new.back'\'' /srv/vm/web01-data.raw'
+    say '    test '\''/srv/vm/web01-data.raw.before-upgrade~new.back'\'' -ef /srv/vm/web01-data.raw || mv -f -T -- '\''/srv/vm/web01-data.raw.before-upgrade~new.back'\'' /srv/vm/web01-data.raw'
     say '    sync -- /srv/vm'
     say '    rm -f -- '\''/srv/vm/web01-data.raw.before-upgrade~new.back'\'''
     ;;
@@ -670,7 +675,7 @@ rest() {
   if [ "$1" -le 23 ]; then
     say '    rm -f -- /var/lib/domsnap/web01/current.part'
     say '    printf '\''before-upgrade\n'\'' >/var/lib/domsnap/web01/current.part'
-    say '    mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current'
+    say '    test /var/lib/domsnap/web01/current.part -ef /var/lib/domsnap/web01/current || mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current'
     say '    sync -- /var/lib/domsnap/web01'
   fi
 }
@@ -916,7 +921,7 @@ end 16
 current=17
 begin 17 'xvdb: the new image takes over /srv/vm/web01-data.raw'
 arm 17
-run mv -f -T -- '/srv/vm/web01-data.raw.before-upgrade~new' /srv/vm/web01-data.raw || fail 17
+rename '/srv/vm/web01-data.raw.before-upgrade~new' /srv/vm/web01-data.raw || fail 17
 run sync -- /srv/vm || fail 17
 end 17
 
@@ -925,7 +930,7 @@ end 17
 current=18
 begin 18 'xvde: the new image takes over /srv/vm/web01-log.raw'
 arm 18
-run mv -f -T -- '/srv/vm/web01-log.raw.before-upgrade~new' /srv/vm/web01-log.raw || fail 18
+rename '/srv/vm/web01-log.raw.before-upgrade~new' /srv/vm/web01-log.raw || fail 18
 run sync -- /srv/vm || fail 18
 end 18
 
@@ -970,7 +975,7 @@ arm 23
 run rm -f -- /var/lib/domsnap/web01/current.part || fail 23
 write /var/lib/domsnap/web01/current.part 'before-upgrade
 ' || fail 23
-run mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current || fail 23
+rename /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current || fail 23
 run sync -- /var/lib/domsnap/web01 || fail 23
 end 23
 say 'done'

@@ -101,6 +101,12 @@ write() {
   run sync -- "$1"
 }
 
+# rename FROM TO: over what is there. Two names of one file are left as they are, as rename(2) does; mv would refuse.
+rename() {
+  # shellcheck disable=SC3013  # dash, busybox and bash know -ef
+  [ "$1" -ef "$2" ] || run mv -f -T -- "$1" "$2"
+}
+
 note() {
   [ "$mode" = run ] || return 0
   printf '%s %s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$plan" "$*" >>"$journal" || return 1
@@ -264,7 +270,6 @@ class Monitor:
 
     def close(self) -> None:
         self.socket.close()
-        self.lines.close()
         self.socket = None
 
     def _message(self) -> Any:
@@ -572,7 +577,7 @@ undo_20() {
     run ln -- /srv/vm/web01-data.raw '/srv/vm/web01-data.raw.before-upgrade~new' || return 1
   fi
   run ln -f -- /srv/vm/web01-data.raw.pre-revert-1 '/srv/vm/web01-data.raw.before-upgrade~new.back' || return 1
-  run mv -f -T -- '/srv/vm/web01-data.raw.before-upgrade~new.back' /srv/vm/web01-data.raw || return 1
+  rename '/srv/vm/web01-data.raw.before-upgrade~new.back' /srv/vm/web01-data.raw || return 1
   run sync -- /srv/vm || return 1
   run rm -f -- '/srv/vm/web01-data.raw.before-upgrade~new.back' || return 1
 }
@@ -583,7 +588,7 @@ undo_21() {
     run ln -- /srv/vm/web01-log.raw '/srv/vm/web01-log.raw.before-upgrade~new' || return 1
   fi
   run ln -f -- /srv/vm/web01-log.raw.pre-revert-1 '/srv/vm/web01-log.raw.before-upgrade~new.back' || return 1
-  run mv -f -T -- '/srv/vm/web01-log.raw.before-upgrade~new.back' /srv/vm/web01-log.raw || return 1
+  rename '/srv/vm/web01-log.raw.before-upgrade~new.back' /srv/vm/web01-log.raw || return 1
   run sync -- /srv/vm || return 1
   run rm -f -- '/srv/vm/web01-log.raw.before-upgrade~new.back' || return 1
 }
@@ -632,7 +637,7 @@ rollback() {
   case "$bad " in *" 21 "*)
     say '    test -e '\''/srv/vm/web01-log.raw.before-upgrade~new'\'' || ln -- /srv/vm/web01-log.raw '\''/srv/vm/web01-log.raw.before-upgrade~new'\'''
     say '    ln -f -- /srv/vm/web01-log.raw.pre-revert-1 '\''/srv/vm/web01-log.raw.before-upgrade~new.back'\'''
-    say '    mv -f -T -- '\''/srv/vm/web01-log.raw.before-upgrade~new.back'\'' /srv/vm/web01-log.raw'
+    say '    test '\''/srv/vm/web01-log.raw.before-upgrade~new.back'\'' -ef /srv/vm/web01-log.raw || mv -f -T -- '\''/srv/vm/web01-log.raw.before-upgrade~new.back'\'' /srv/vm/web01-log.raw'
     say '    sync -- /srv/vm'
     say '    rm -f -- '\''/srv/vm/web01-log.raw.before-upgrade~new.back'\'''
     ;;
@@ -641,7 +646,7 @@ rollback() {
   case "$bad " in *" 20 "*)
     say '    test -e '\''/srv/vm/web01-data.raw.before-upgrade~new'\'' || ln -- /srv/vm/web01-data.raw '\''/srv/vm/web01-data.raw.before-upgrade~new'\'''
     say '    ln -f -- /srv/vm/web01-data.raw.pre-revert-1 '\''/srv/vm/web01-data.raw.before-upgrade~new.back'\'''
-    say '    mv -f -T -- '\''/srv/vm/web01-data.raw.before-upgrade~new.back'\'' /srv/vm/web01-data.raw'
+    say '    test '\''/srv/vm/web01-data.raw.before-upgrade~new.back'\'' -ef /srv/vm/web01-data.raw || mv -f -T -- '\''/srv/vm/web01-data.raw.before-upgrade~new.back'\'' /srv/vm/web01-data.raw'
     say '    sync -- /srv/vm'
     say '    rm -f -- '\''/srv/vm/web01-data.raw.before-upgrade~new.back'\'''
     ;;
@@ -719,13 +724,13 @@ rest() {
   if [ "$1" -le 23 ]; then
     say '    rm -f -- /var/lib/domsnap/web01/pre-revert-1/record.json.part'
     say '    printf '\''{\n  "version": 1,\n  "domain": "web01",\n  "uuid": "bbe9b839-51d1-4ac0-8ea2-25778e7005b1",\n  "type": "pvh",\n  "snapshot": "pre-revert-1",\n  "folder": "/var/lib/domsnap/web01/pre-revert-1",\n  "disks": [\n    {\n      "vdev": "xvda",\n      "method": "internal",\n      "backend": "qdisk",\n      "format": "qcow2",\n      "path": "/srv/vm/web01.qcow2",\n      "capacity": 10737418240,\n      "holder": "/srv/vm/web01.qcow2",\n      "tag": "pre-revert-1",\n      "reason": ""\n    },\n    {\n      "vdev": "xvdb",\n      "method": "reflink",\n      "backend": "phy",\n      "format": "raw",\n      "path": "/srv/vm/web01-data.raw",\n      "capacity": 4294967296,\n      "holder": "/srv/vm/web01-data.raw.pre-revert-1",\n      "tag": "",\n      "reason": ""\n    },\n    {\n      "vdev": "xvdc",\n      "method": "lvm",\n      "backend": "phy",\n      "format": "raw",\n      "path": "/dev/vg0/db",\n      "capacity": 4294967296,\n      "holder": "vg0/db-pre-revert-1",\n      "tag": "domsnap.web01.pre-revert-1",\n      "reason": ""\n    },\n    {\n      "vdev": "xvdd",\n      "method": "lvm",\n      "backend": "phy",\n      "format": "raw",\n      "path": "/dev/vg0/cache",\n      "capacity": 4294967296,\n      "holder": "vg0/cache-pre-revert-1",\n      "tag": "domsnap.web01.pre-revert-1",\n      "reason": ""\n    },\n    {\n      "vdev": "xvde",\n      "method": "reflink",\n      "backend": "qdisk",\n      "format": "raw",\n      "path": "/srv/vm/web01-log.raw",\n      "capacity": 2147483648,\n      "holder": "/srv/vm/web01-log.raw.pre-revert-1",\n      "tag": "",\n      "reason": ""\n    }\n  ],\n  "taken": "2026-11-23T07:34:00Z",\n  "state": "complete",\n  "description": "The present, before the revert to before-upgrade",\n  "parent": "before-upgrade",\n  "capture": "paused",\n  "memory": "",\n  "memory_size": 0,\n  "xen": "4.17.7",\n  "spec": ""\n}\n'\'' >/var/lib/domsnap/web01/pre-revert-1/record.json.part'
-    say '    mv -f -T -- /var/lib/domsnap/web01/pre-revert-1/record.json.part /var/lib/domsnap/web01/pre-revert-1/record.json'
+    say '    test /var/lib/domsnap/web01/pre-revert-1/record.json.part -ef /var/lib/domsnap/web01/pre-revert-1/record.json || mv -f -T -- /var/lib/domsnap/web01/pre-revert-1/record.json.part /var/lib/domsnap/web01/pre-revert-1/record.json'
     say '    sync -- /var/lib/domsnap/web01/pre-revert-1'
   fi
   if [ "$1" -le 24 ]; then
     say '    rm -f -- /var/lib/domsnap/web01/current.part'
     say '    printf '\''before-upgrade\n'\'' >/var/lib/domsnap/web01/current.part'
-    say '    mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current'
+    say '    test /var/lib/domsnap/web01/current.part -ef /var/lib/domsnap/web01/current || mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current'
     say '    sync -- /var/lib/domsnap/web01'
   fi
 }
@@ -994,7 +999,7 @@ end 19
 current=20
 begin 20 'xvdb: the new image takes over /srv/vm/web01-data.raw'
 arm 20
-run mv -f -T -- '/srv/vm/web01-data.raw.before-upgrade~new' /srv/vm/web01-data.raw || fail 20
+rename '/srv/vm/web01-data.raw.before-upgrade~new' /srv/vm/web01-data.raw || fail 20
 run sync -- /srv/vm || fail 20
 end 20
 
@@ -1003,7 +1008,7 @@ end 20
 current=21
 begin 21 'xvde: the new image takes over /srv/vm/web01-log.raw'
 arm 21
-run mv -f -T -- '/srv/vm/web01-log.raw.before-upgrade~new' /srv/vm/web01-log.raw || fail 21
+rename '/srv/vm/web01-log.raw.before-upgrade~new' /srv/vm/web01-log.raw || fail 21
 run sync -- /srv/vm || fail 21
 end 21
 
@@ -1101,7 +1106,7 @@ write /var/lib/domsnap/web01/pre-revert-1/record.json.part '{
   "spec": ""
 }
 ' || fail 23
-run mv -f -T -- /var/lib/domsnap/web01/pre-revert-1/record.json.part /var/lib/domsnap/web01/pre-revert-1/record.json || fail 23
+rename /var/lib/domsnap/web01/pre-revert-1/record.json.part /var/lib/domsnap/web01/pre-revert-1/record.json || fail 23
 run sync -- /var/lib/domsnap/web01/pre-revert-1 || fail 23
 end 23
 
@@ -1112,7 +1117,7 @@ arm 24
 run rm -f -- /var/lib/domsnap/web01/current.part || fail 24
 write /var/lib/domsnap/web01/current.part 'before-upgrade
 ' || fail 24
-run mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current || fail 24
+rename /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current || fail 24
 run sync -- /var/lib/domsnap/web01 || fail 24
 end 24
 say 'done'

@@ -102,6 +102,12 @@ write() {
   run sync -- "$1"
 }
 
+# rename FROM TO: over what is there. Two names of one file are left as they are, as rename(2) does; mv would refuse.
+rename() {
+  # shellcheck disable=SC3013  # dash, busybox and bash know -ef
+  [ "$1" -ef "$2" ] || run mv -f -T -- "$1" "$2"
+}
+
 note() {
   [ "$mode" = run ] || return 0
   printf '%s %s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$plan" "$*" >>"$journal" || return 1
@@ -265,7 +271,6 @@ class Monitor:
 
     def close(self) -> None:
         self.socket.close()
-        self.lines.close()
         self.socket = None
 
     def _message(self) -> Any:
@@ -522,7 +527,7 @@ undo_9() {
     run ln -- /srv/vm/web01.qcow2 '/srv/vm/web01.qcow2.before-upgrade~new' || return 1
   fi
   run ln -f -- /srv/vm/web01.qcow2.pre-revert-1 '/srv/vm/web01.qcow2.before-upgrade~new.back' || return 1
-  run mv -f -T -- '/srv/vm/web01.qcow2.before-upgrade~new.back' /srv/vm/web01.qcow2 || return 1
+  rename '/srv/vm/web01.qcow2.before-upgrade~new.back' /srv/vm/web01.qcow2 || return 1
   run sync -- /srv/vm || return 1
   run rm -f -- '/srv/vm/web01.qcow2.before-upgrade~new.back' || return 1
 }
@@ -562,7 +567,7 @@ rollback() {
   case "$bad " in *" 9 "*)
     say '    test -e '\''/srv/vm/web01.qcow2.before-upgrade~new'\'' || ln -- /srv/vm/web01.qcow2 '\''/srv/vm/web01.qcow2.before-upgrade~new'\'''
     say '    ln -f -- /srv/vm/web01.qcow2.pre-revert-1 '\''/srv/vm/web01.qcow2.before-upgrade~new.back'\'''
-    say '    mv -f -T -- '\''/srv/vm/web01.qcow2.before-upgrade~new.back'\'' /srv/vm/web01.qcow2'
+    say '    test '\''/srv/vm/web01.qcow2.before-upgrade~new.back'\'' -ef /srv/vm/web01.qcow2 || mv -f -T -- '\''/srv/vm/web01.qcow2.before-upgrade~new.back'\'' /srv/vm/web01.qcow2'
     say '    sync -- /srv/vm'
     say '    rm -f -- '\''/srv/vm/web01.qcow2.before-upgrade~new.back'\'''
     ;;
@@ -599,19 +604,19 @@ rest() {
   if [ "$1" -le 11 ]; then
     say '    sync -- /var/lib/domsnap/web01/pre-revert-1/memory.part'
     say '    sha256sum </var/lib/domsnap/web01/pre-revert-1/memory.part | sed '\''s#  -$#  /var/lib/domsnap/web01/pre-revert-1/memory#'\'' >/var/lib/domsnap/web01/pre-revert-1/memory.sha256'
-    say '    mv -f -T -- /var/lib/domsnap/web01/pre-revert-1/memory.part /var/lib/domsnap/web01/pre-revert-1/memory'
+    say '    test /var/lib/domsnap/web01/pre-revert-1/memory.part -ef /var/lib/domsnap/web01/pre-revert-1/memory || mv -f -T -- /var/lib/domsnap/web01/pre-revert-1/memory.part /var/lib/domsnap/web01/pre-revert-1/memory'
     say '    sync -- /var/lib/domsnap/web01/pre-revert-1'
   fi
   if [ "$1" -le 12 ]; then
     say '    rm -f -- /var/lib/domsnap/web01/pre-revert-1/record.json.part'
     say '    printf '\''{\n  "version": 1,\n  "domain": "web01",\n  "uuid": "bbe9b839-51d1-4ac0-8ea2-25778e7005b1",\n  "type": "pvh",\n  "snapshot": "pre-revert-1",\n  "folder": "/var/lib/domsnap/web01/pre-revert-1",\n  "disks": [\n    {\n      "vdev": "xvda",\n      "method": "external",\n      "backend": "qdisk",\n      "format": "qcow2",\n      "path": "/srv/vm/web01.qcow2",\n      "capacity": 10737418240,\n      "holder": "/srv/vm/web01.qcow2.pre-revert-1",\n      "tag": "",\n      "reason": ""\n    }\n  ],\n  "taken": "2026-11-23T07:34:00Z",\n  "state": "complete",\n  "description": "The present, before the revert to before-upgrade",\n  "parent": "later",\n  "capture": "paused",\n  "memory": "/var/lib/domsnap/web01/pre-revert-1/memory",\n  "memory_size": 1073741824,\n  "xen": "4.17.7",\n  "spec": ""\n}\n'\'' >/var/lib/domsnap/web01/pre-revert-1/record.json.part'
-    say '    mv -f -T -- /var/lib/domsnap/web01/pre-revert-1/record.json.part /var/lib/domsnap/web01/pre-revert-1/record.json'
+    say '    test /var/lib/domsnap/web01/pre-revert-1/record.json.part -ef /var/lib/domsnap/web01/pre-revert-1/record.json || mv -f -T -- /var/lib/domsnap/web01/pre-revert-1/record.json.part /var/lib/domsnap/web01/pre-revert-1/record.json'
     say '    sync -- /var/lib/domsnap/web01/pre-revert-1'
   fi
   if [ "$1" -le 13 ]; then
     say '    rm -f -- /var/lib/domsnap/web01/current.part'
     say '    printf '\''before-upgrade\n'\'' >/var/lib/domsnap/web01/current.part'
-    say '    mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current'
+    say '    test /var/lib/domsnap/web01/current.part -ef /var/lib/domsnap/web01/current || mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current'
     say '    sync -- /var/lib/domsnap/web01'
   fi
 }
@@ -791,7 +796,7 @@ end 8
 current=9
 begin 9 'xvda: the new image takes over /srv/vm/web01.qcow2'
 arm 9
-run mv -f -T -- '/srv/vm/web01.qcow2.before-upgrade~new' /srv/vm/web01.qcow2 || fail 9
+rename '/srv/vm/web01.qcow2.before-upgrade~new' /srv/vm/web01.qcow2 || fail 9
 run sync -- /srv/vm || fail 9
 end 9
 
@@ -816,7 +821,7 @@ run test '!' -e /var/lib/domsnap/web01/pre-revert-1/memory.sha256 || fail 11
 run test '!' -L /var/lib/domsnap/web01/pre-revert-1/memory.sha256 || fail 11
 arm 11
 ask '{"seal":{"digest":"/var/lib/domsnap/web01/pre-revert-1/memory.sha256","image":"/var/lib/domsnap/web01/pre-revert-1/memory.part","name":"/var/lib/domsnap/web01/pre-revert-1/memory"}}' || fail 11
-run mv -f -T -- /var/lib/domsnap/web01/pre-revert-1/memory.part /var/lib/domsnap/web01/pre-revert-1/memory || fail 11
+rename /var/lib/domsnap/web01/pre-revert-1/memory.part /var/lib/domsnap/web01/pre-revert-1/memory || fail 11
 run sync -- /var/lib/domsnap/web01/pre-revert-1 || fail 11
 end 11
 
@@ -859,7 +864,7 @@ write /var/lib/domsnap/web01/pre-revert-1/record.json.part '{
   "spec": ""
 }
 ' || fail 12
-run mv -f -T -- /var/lib/domsnap/web01/pre-revert-1/record.json.part /var/lib/domsnap/web01/pre-revert-1/record.json || fail 12
+rename /var/lib/domsnap/web01/pre-revert-1/record.json.part /var/lib/domsnap/web01/pre-revert-1/record.json || fail 12
 run sync -- /var/lib/domsnap/web01/pre-revert-1 || fail 12
 end 12
 
@@ -870,7 +875,7 @@ arm 13
 run rm -f -- /var/lib/domsnap/web01/current.part || fail 13
 write /var/lib/domsnap/web01/current.part 'before-upgrade
 ' || fail 13
-run mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current || fail 13
+rename /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current || fail 13
 run sync -- /var/lib/domsnap/web01 || fail 13
 end 13
 say 'done'

@@ -103,6 +103,12 @@ write() {
   run sync -- "$1"
 }
 
+# rename FROM TO: over what is there. Two names of one file are left as they are, as rename(2) does; mv would refuse.
+rename() {
+  # shellcheck disable=SC3013  # dash, busybox and bash know -ef
+  [ "$1" -ef "$2" ] || run mv -f -T -- "$1" "$2"
+}
+
 note() {
   [ "$mode" = run ] || return 0
   printf '%s %s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$plan" "$*" >>"$journal" || return 1
@@ -266,7 +272,6 @@ class Monitor:
 
     def close(self) -> None:
         self.socket.close()
-        self.lines.close()
         self.socket = None
 
     def _message(self) -> Any:
@@ -587,7 +592,7 @@ undo_20() {
     run ln -- /srv/vm/web01.qcow2 '/srv/vm/web01.qcow2.before-upgrade~new2' || return 1
   fi
   run ln -f -- /srv/vm/web01.qcow2.pre-revert-1 '/srv/vm/web01.qcow2.before-upgrade~new2.back' || return 1
-  run mv -f -T -- '/srv/vm/web01.qcow2.before-upgrade~new2.back' /srv/vm/web01.qcow2 || return 1
+  rename '/srv/vm/web01.qcow2.before-upgrade~new2.back' /srv/vm/web01.qcow2 || return 1
   run sync -- /srv/vm || return 1
   run rm -f -- '/srv/vm/web01.qcow2.before-upgrade~new2.back' || return 1
 }
@@ -598,7 +603,7 @@ undo_21() {
     run ln -- /srv/vm/web01-data.raw '/srv/vm/web01-data.raw.before-upgrade~new' || return 1
   fi
   run ln -f -- /srv/vm/web01-data.raw.pre-revert-1 '/srv/vm/web01-data.raw.before-upgrade~new.back' || return 1
-  run mv -f -T -- '/srv/vm/web01-data.raw.before-upgrade~new.back' /srv/vm/web01-data.raw || return 1
+  rename '/srv/vm/web01-data.raw.before-upgrade~new.back' /srv/vm/web01-data.raw || return 1
   run sync -- /srv/vm || return 1
   run rm -f -- '/srv/vm/web01-data.raw.before-upgrade~new.back' || return 1
 }
@@ -609,7 +614,7 @@ undo_22() {
     run ln -- /srv/vm/web01-log.raw '/srv/vm/web01-log.raw.before-upgrade~new' || return 1
   fi
   run ln -f -- /srv/vm/web01-log.raw.pre-revert-1 '/srv/vm/web01-log.raw.before-upgrade~new.back' || return 1
-  run mv -f -T -- '/srv/vm/web01-log.raw.before-upgrade~new.back' /srv/vm/web01-log.raw || return 1
+  rename '/srv/vm/web01-log.raw.before-upgrade~new.back' /srv/vm/web01-log.raw || return 1
   run sync -- /srv/vm || return 1
   run rm -f -- '/srv/vm/web01-log.raw.before-upgrade~new.back' || return 1
 }
@@ -660,7 +665,7 @@ rollback() {
   case "$bad " in *" 22 "*)
     say '    test -e '\''/srv/vm/web01-log.raw.before-upgrade~new'\'' || ln -- /srv/vm/web01-log.raw '\''/srv/vm/web01-log.raw.before-upgrade~new'\'''
     say '    ln -f -- /srv/vm/web01-log.raw.pre-revert-1 '\''/srv/vm/web01-log.raw.before-upgrade~new.back'\'''
-    say '    mv -f -T -- '\''/srv/vm/web01-log.raw.before-upgrade~new.back'\'' /srv/vm/web01-log.raw'
+    say '    test '\''/srv/vm/web01-log.raw.before-upgrade~new.back'\'' -ef /srv/vm/web01-log.raw || mv -f -T -- '\''/srv/vm/web01-log.raw.before-upgrade~new.back'\'' /srv/vm/web01-log.raw'
     say '    sync -- /srv/vm'
     say '    rm -f -- '\''/srv/vm/web01-log.raw.before-upgrade~new.back'\'''
     ;;
@@ -669,7 +674,7 @@ rollback() {
   case "$bad " in *" 21 "*)
     say '    test -e '\''/srv/vm/web01-data.raw.before-upgrade~new'\'' || ln -- /srv/vm/web01-data.raw '\''/srv/vm/web01-data.raw.before-upgrade~new'\'''
     say '    ln -f -- /srv/vm/web01-data.raw.pre-revert-1 '\''/srv/vm/web01-data.raw.before-upgrade~new.back'\'''
-    say '    mv -f -T -- '\''/srv/vm/web01-data.raw.before-upgrade~new.back'\'' /srv/vm/web01-data.raw'
+    say '    test '\''/srv/vm/web01-data.raw.before-upgrade~new.back'\'' -ef /srv/vm/web01-data.raw || mv -f -T -- '\''/srv/vm/web01-data.raw.before-upgrade~new.back'\'' /srv/vm/web01-data.raw'
     say '    sync -- /srv/vm'
     say '    rm -f -- '\''/srv/vm/web01-data.raw.before-upgrade~new.back'\'''
     ;;
@@ -678,7 +683,7 @@ rollback() {
   case "$bad " in *" 20 "*)
     say '    test -e '\''/srv/vm/web01.qcow2.before-upgrade~new2'\'' || ln -- /srv/vm/web01.qcow2 '\''/srv/vm/web01.qcow2.before-upgrade~new2'\'''
     say '    ln -f -- /srv/vm/web01.qcow2.pre-revert-1 '\''/srv/vm/web01.qcow2.before-upgrade~new2.back'\'''
-    say '    mv -f -T -- '\''/srv/vm/web01.qcow2.before-upgrade~new2.back'\'' /srv/vm/web01.qcow2'
+    say '    test '\''/srv/vm/web01.qcow2.before-upgrade~new2.back'\'' -ef /srv/vm/web01.qcow2 || mv -f -T -- '\''/srv/vm/web01.qcow2.before-upgrade~new2.back'\'' /srv/vm/web01.qcow2'
     say '    sync -- /srv/vm'
     say '    rm -f -- '\''/srv/vm/web01.qcow2.before-upgrade~new2.back'\'''
     ;;
@@ -763,19 +768,19 @@ rest() {
   if [ "$1" -le 24 ]; then
     say '    sync -- /var/lib/domsnap/web01/pre-revert-1/memory.part'
     say '    sha256sum </var/lib/domsnap/web01/pre-revert-1/memory.part | sed '\''s#  -$#  /var/lib/domsnap/web01/pre-revert-1/memory#'\'' >/var/lib/domsnap/web01/pre-revert-1/memory.sha256'
-    say '    mv -f -T -- /var/lib/domsnap/web01/pre-revert-1/memory.part /var/lib/domsnap/web01/pre-revert-1/memory'
+    say '    test /var/lib/domsnap/web01/pre-revert-1/memory.part -ef /var/lib/domsnap/web01/pre-revert-1/memory || mv -f -T -- /var/lib/domsnap/web01/pre-revert-1/memory.part /var/lib/domsnap/web01/pre-revert-1/memory'
     say '    sync -- /var/lib/domsnap/web01/pre-revert-1'
   fi
   if [ "$1" -le 25 ]; then
     say '    rm -f -- /var/lib/domsnap/web01/pre-revert-1/record.json.part'
     say '    printf '\''{\n  "version": 1,\n  "domain": "web01",\n  "uuid": "bbe9b839-51d1-4ac0-8ea2-25778e7005b1",\n  "type": "pvh",\n  "snapshot": "pre-revert-1",\n  "folder": "/var/lib/domsnap/web01/pre-revert-1",\n  "disks": [\n    {\n      "vdev": "xvda",\n      "method": "external",\n      "backend": "qdisk",\n      "format": "qcow2",\n      "path": "/srv/vm/web01.qcow2",\n      "capacity": 10737418240,\n      "holder": "/srv/vm/web01.qcow2.pre-revert-1",\n      "tag": "",\n      "reason": ""\n    },\n    {\n      "vdev": "xvdb",\n      "method": "copy",\n      "backend": "phy",\n      "format": "raw",\n      "path": "/srv/vm/web01-data.raw",\n      "capacity": 4294967296,\n      "holder": "/srv/vm/web01-data.raw.pre-revert-1",\n      "tag": "",\n      "reason": ""\n    },\n    {\n      "vdev": "xvdc",\n      "method": "lvm",\n      "backend": "phy",\n      "format": "raw",\n      "path": "/dev/vg0/db",\n      "capacity": 4294967296,\n      "holder": "vg0/db-pre-revert-1",\n      "tag": "domsnap.web01.pre-revert-1",\n      "reason": ""\n    },\n    {\n      "vdev": "xvdd",\n      "method": "lvm",\n      "backend": "phy",\n      "format": "raw",\n      "path": "/dev/vg0/cache",\n      "capacity": 4294967296,\n      "holder": "vg0/cache-pre-revert-1",\n      "tag": "domsnap.web01.pre-revert-1",\n      "reason": ""\n    },\n    {\n      "vdev": "xvde",\n      "method": "copy",\n      "backend": "qdisk",\n      "format": "raw",\n      "path": "/srv/vm/web01-log.raw",\n      "capacity": 2147483648,\n      "holder": "/srv/vm/web01-log.raw.pre-revert-1",\n      "tag": "",\n      "reason": ""\n    }\n  ],\n  "taken": "2026-11-23T07:34:00Z",\n  "state": "complete",\n  "description": "The present, before the revert to before-upgrade",\n  "parent": "before-upgrade",\n  "capture": "paused",\n  "memory": "/var/lib/domsnap/web01/pre-revert-1/memory",\n  "memory_size": 1073741824,\n  "xen": "4.17.7",\n  "spec": ""\n}\n'\'' >/var/lib/domsnap/web01/pre-revert-1/record.json.part'
-    say '    mv -f -T -- /var/lib/domsnap/web01/pre-revert-1/record.json.part /var/lib/domsnap/web01/pre-revert-1/record.json'
+    say '    test /var/lib/domsnap/web01/pre-revert-1/record.json.part -ef /var/lib/domsnap/web01/pre-revert-1/record.json || mv -f -T -- /var/lib/domsnap/web01/pre-revert-1/record.json.part /var/lib/domsnap/web01/pre-revert-1/record.json'
     say '    sync -- /var/lib/domsnap/web01/pre-revert-1'
   fi
   if [ "$1" -le 26 ]; then
     say '    rm -f -- /var/lib/domsnap/web01/current.part'
     say '    printf '\''before-upgrade\n'\'' >/var/lib/domsnap/web01/current.part'
-    say '    mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current'
+    say '    test /var/lib/domsnap/web01/current.part -ef /var/lib/domsnap/web01/current || mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current'
     say '    sync -- /var/lib/domsnap/web01'
   fi
 }
@@ -1058,7 +1063,7 @@ end 19
 current=20
 begin 20 'xvda: the new image takes over /srv/vm/web01.qcow2'
 arm 20
-run mv -f -T -- '/srv/vm/web01.qcow2.before-upgrade~new2' /srv/vm/web01.qcow2 || fail 20
+rename '/srv/vm/web01.qcow2.before-upgrade~new2' /srv/vm/web01.qcow2 || fail 20
 run sync -- /srv/vm || fail 20
 end 20
 
@@ -1067,7 +1072,7 @@ end 20
 current=21
 begin 21 'xvdb: the new image takes over /srv/vm/web01-data.raw'
 arm 21
-run mv -f -T -- '/srv/vm/web01-data.raw.before-upgrade~new' /srv/vm/web01-data.raw || fail 21
+rename '/srv/vm/web01-data.raw.before-upgrade~new' /srv/vm/web01-data.raw || fail 21
 run sync -- /srv/vm || fail 21
 end 21
 
@@ -1076,7 +1081,7 @@ end 21
 current=22
 begin 22 'xvde: the new image takes over /srv/vm/web01-log.raw'
 arm 22
-run mv -f -T -- '/srv/vm/web01-log.raw.before-upgrade~new' /srv/vm/web01-log.raw || fail 22
+rename '/srv/vm/web01-log.raw.before-upgrade~new' /srv/vm/web01-log.raw || fail 22
 run sync -- /srv/vm || fail 22
 end 22
 
@@ -1101,7 +1106,7 @@ run test '!' -e /var/lib/domsnap/web01/pre-revert-1/memory.sha256 || fail 24
 run test '!' -L /var/lib/domsnap/web01/pre-revert-1/memory.sha256 || fail 24
 arm 24
 ask '{"seal":{"digest":"/var/lib/domsnap/web01/pre-revert-1/memory.sha256","image":"/var/lib/domsnap/web01/pre-revert-1/memory.part","name":"/var/lib/domsnap/web01/pre-revert-1/memory"}}' || fail 24
-run mv -f -T -- /var/lib/domsnap/web01/pre-revert-1/memory.part /var/lib/domsnap/web01/pre-revert-1/memory || fail 24
+rename /var/lib/domsnap/web01/pre-revert-1/memory.part /var/lib/domsnap/web01/pre-revert-1/memory || fail 24
 run sync -- /var/lib/domsnap/web01/pre-revert-1 || fail 24
 end 24
 
@@ -1188,7 +1193,7 @@ write /var/lib/domsnap/web01/pre-revert-1/record.json.part '{
   "spec": ""
 }
 ' || fail 25
-run mv -f -T -- /var/lib/domsnap/web01/pre-revert-1/record.json.part /var/lib/domsnap/web01/pre-revert-1/record.json || fail 25
+rename /var/lib/domsnap/web01/pre-revert-1/record.json.part /var/lib/domsnap/web01/pre-revert-1/record.json || fail 25
 run sync -- /var/lib/domsnap/web01/pre-revert-1 || fail 25
 end 25
 
@@ -1199,7 +1204,7 @@ arm 26
 run rm -f -- /var/lib/domsnap/web01/current.part || fail 26
 write /var/lib/domsnap/web01/current.part 'before-upgrade
 ' || fail 26
-run mv -f -T -- /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current || fail 26
+rename /var/lib/domsnap/web01/current.part /var/lib/domsnap/web01/current || fail 26
 run sync -- /var/lib/domsnap/web01 || fail 26
 end 26
 say 'done'
