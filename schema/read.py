@@ -12,7 +12,7 @@ from schema.semantics import no_memory, semantics, size
 from schema.shape import shape
 from schema.source import NEEDED, Document, Plain, load
 from schema.spec import DEFAULT_STORE, Assume, Disk, Memory, Spec
-from schema.validate import MANY, check, schema_of, settle
+from schema.validate import MANY, NEWER, check, schema_of, settle
 
 # Of a larger document jsonschema sees only those items of lists that do not fit: it takes milliseconds for each domain.
 LARGE_BYTES = 2**20
@@ -61,6 +61,8 @@ def _problems(document: Document, name: str) -> list[Diagnostic]:
         ]
     document.value = settle(document.value, schema_of("snapshot"))
     found = check("snapshot", document.value, name, document.positions, document.lines, document.keys)
+    if any(each.summary == NEWER for each in found):
+        return found
     declined = no_memory(document)
     if declined:
         found = [each for each in found if not each.path.startswith("memory")] + [declined]

@@ -16,6 +16,7 @@ from schema.source import Path, Plain
 
 # Nobody reads more than so many mistakes of one file, and a file of nothing else would take long.
 MANY = 200
+NEWER = "the document is newer than this domsnap"
 NAMES = ("snapshot", "facts", "plan", "record")
 _KINDS = {"object": "a mapping", "array": "a list", "string": "text", "integer": "a whole number", "number": "a number",
           "boolean": "true or false", "null": "null"}  # fmt: skip
@@ -116,7 +117,8 @@ class Checker:
     def check(self, value: Any) -> list[Diagnostic]:
         errors = islice(self.validator.iter_errors(value), MANY + 1)
         found = [each for error in errors for each in islice(self._say(error, ()), MANY + 1)]
-        return sorted(dict.fromkeys(found), key=lambda each: (_place(each), each.path))
+        newer = [each for each in found if each.summary == NEWER]  # what else is wrong may be right in that version
+        return newer or sorted(dict.fromkeys(found), key=lambda each: (_place(each), each.path))
 
     def _say(self, error: Any, base: Path) -> Iterator[Diagnostic]:
         path = (*base, *error.path)
@@ -197,7 +199,7 @@ class Checker:
         newest, said = error.validator_value, error.instance
         if isinstance(said, int) and not isinstance(said, bool) and said > newest:
             detail = f"this is version {said}; this domsnap reads up to {newest}"
-            return self.diagnostic("the document is newer than this domsnap", detail, "install a newer domsnap", path)
+            return self.diagnostic(NEWER, detail, "install a newer domsnap", path)
         detail = f"this is version {shown(said)}; {newest} is the only one"
         return self.diagnostic("unknown version", detail, f"write `version: {newest}`", path)
 

@@ -217,5 +217,5 @@ def test_of_a_file_full_of_mistakes_only_the_first_are_told_and_that_there_are_m
 
 
 def test_all_that_is_wrong_is_said_at_once_in_the_order_of_the_file() -> None:
-    found = refused(b"version: 2\ndomain: 7\nsnapshot: A\nmemory: none\nstore: x\ndisks: {zz: 1}\n---\nversion: 1\n")
+    found = refused(b"version: 0\ndomain: 7\nsnapshot: A\nmemory: none\nstore: x\ndisks: {zz: 1}\n---\nversion: 1\n")
     assert [each.position.line for each in found if each.position] == [1, 2, 3, 4, 5, 6, 6, 8]
