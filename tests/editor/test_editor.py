@@ -19,7 +19,7 @@ from schema.spec import Method
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SERVER = "yaml-language-server@2.0.0"
+SERVER = "yaml-language-server@1.19.2"  # 2.0 does not start on the Node.js 18 of Debian 12
 MODELINE = "# yaml-language-server: $schema=../schema/snapshot.schema.json\n"
 ONE = MODELINE + "version: 1\ndomain: web01\nsnapshot: one\n"
 SETTINGS = {
@@ -170,7 +170,7 @@ def test_the_values_of_a_method_are_offered(editor: Editor, folder: Path, text: 
     uri = editor.open(folder / f"specs/method{len(text)}.yaml", ONE + text)
     last = (ONE + text).split("\n")[-2]
     answer = editor.request("textDocument/completion", editor.at(uri, (ONE + text).count("\n") - 1, len(last)))
-    assert set(get_args(Method)) <= labels(answer)
+    assert labels(answer) == set(get_args(Method))
 
 
 def test_the_keys_of_a_spec_are_offered(editor: Editor, folder: Path) -> None:
