@@ -34,8 +34,16 @@ def new(path: str, snapshot: str, facts: Facts) -> str:
 
 
 def node(domain: Domain, snapshot: str, vdev: str) -> str:
-    """Return a QEMU node name: at most 31 characters, beginning with a letter (QEMU's block.c)."""
-    return f"ds-{_short(domain, snapshot, vdev)}-{vdev}"
+    """Return a QEMU node name: at most 31 characters, beginning with a letter (QEMU's block.c).
+
+    A name that the domain's QEMU has in use is passed over: the overlay of a snapshot of the same name, deleted since,
+    may still be the active image.
+    """
+    known = {node.name for disk in domain.disks for node in disk.nodes}
+    name, number = f"ds-{_short(domain, snapshot, vdev)}-{vdev}", 2
+    while name in known:
+        name, number = f"ds-{_short(domain, f'{snapshot}/{number}', vdev)}-{vdev}", number + 1
+    return name
 
 
 def job(domain: Domain, snapshot: str, vdev: str) -> str:

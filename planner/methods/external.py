@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from planner import names
 from planner.facts import Held, Image, Record
-from planner.methods.method import Method, Target, move_records, swap, warn_of_children
+from planner.methods.method import Method, Target, holders, move_records, swap, warn_of_children
 from planner.operations.overlay import (
     AddOverlay,
     CreateOverlay,
@@ -108,18 +108,16 @@ def drop(target: Target, image: Image, record: Record) -> None:
 
     Refuses, with the blockers named, when somebody else needs it: another snapshot, a second child, another domain.
     """
-    facts, domain = target.draft.facts, target.draft.domain
-    blockers = [
-        f"snapshot {other.snapshot}"
-        for other in facts.records_of(domain.name)
-        if other.snapshot != record.snapshot and any(held.holder == image.path for held in other.disks)
-    ]
+    facts = target.draft.facts
+    blockers: list[str] = []
     blockers += [
         f"the disk {disk.vdev} of {who.name}" for who, disk in facts.users(image.path) if disk.path == image.path
     ]
     children = facts.children(image.path)
     strangers = [child for child in children if _stranger(target, child)]
     blockers += [f"the image {child.path}" for child in (children if len(children) > 1 else strangers)]
+    # What a tag's disk never wrote it reads from the image's backing file of today, whatever is copied into the image.
+    blockers += [f"the internal snapshot {tag} inside {child.path}" for child in children for tag in child.snapshots]
     if blockers:
         target.refuse(
             "other things need this snapshot's image",
@@ -129,6 +127,10 @@ def drop(target: Target, image: Image, record: Record) -> None:
         return
     if children:
         _copy_down(target, image, children[0])
+    others = holders(target, image.path, record)
+    if others:
+        target.warn(f"{image.path} stays for now: {', '.join(others)} lives in it")
+        return
     target.draft.add(RemoveImage(target.vdev, image.path), "remove")
     target.draft.destroys.append(f"{target.vdev}: {image.path}")
 
@@ -144,7 +146,8 @@ def _stranger(target: Target, child: Image) -> bool:
 def _advice(target: Target, children: list[Image]) -> str:
     facts, domain = target.draft.facts, target.draft.domain
     paths = {child.path for child in children}
-    of = [r.snapshot for r in facts.records_of(domain.name) if any(h.holder in paths for h in r.disks)]
+    tags = [tag for child in children for tag in child.snapshots]
+    of = tags or [r.snapshot for r in facts.records_of(domain.name) if any(h.holder in paths for h in r.disks)]
     return f"delete {', '.join(dict.fromkeys(of))} first" if of else "remove what needs it first"
 
 

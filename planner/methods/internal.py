@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from planner import names
 from planner.facts import Held, Image, Record
-from planner.methods.method import Method, Target, swap, warn_of_children
+from planner.methods.method import Method, Target, holders, swap, warn_of_children
+from planner.operations.overlay import RemoveImage
 from planner.operations.qcow2 import ApplyTag, DeleteTag, ExtractTag, TagImage, tag_action
 
 _LARGE = 512 * 2**30  # bytes in use from which updating the refcounts takes seconds
@@ -115,6 +116,12 @@ class Internal(Method):
                 f"{image.path} is open for {users[0][0].name}",
                 f"shut {users[0][0].name} down, and delete then",
             )
+            return
+        alone = image.snapshots == (held.tag,) and not holders(target, image.path, record)
+        if alone and not any(disk.path == image.path for who in facts.domains for disk in who.disks):
+            # A frozen image that was kept for this snapshot alone: all of it goes.
+            draft.add(RemoveImage(target.vdev, image.path), "remove")
+            draft.destroys.append(f"{target.vdev}: {image.path}")
             return
         draft.add(DeleteTag(target.vdev, image.path, held.tag, target.monitor if live else "", live), "remove")
         draft.destroys.append(f"{target.vdev}: the internal snapshot {held.tag} in {image.path}")

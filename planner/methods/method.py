@@ -122,6 +122,13 @@ def move_records(draft: Draft, path: str, now: str) -> bool:
     return moved
 
 
+def holders(target: Target, path: str, record: Record) -> list[str]:
+    """Return the domain's other snapshots that hold something in the image at `path`."""
+    records = target.draft.facts.records_of(target.draft.domain.name)
+    others = [each for each in records if each.snapshot != record.snapshot]
+    return [each.snapshot for each in others if any(held.holder == path for held in each.disks)]
+
+
 def warn_of_children(target: Target) -> None:
     """Warn of images that are based on one that a guest writes to: what they hold changes under them."""
     children = target.draft.facts.children(target.disk.path)
