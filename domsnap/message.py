@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
-from domsnap.terminal import cells, safe
+from domsnap.terminal import cells, middle, safe
 from schema.diagnostic import Diagnostic
 
 _WINDOW = 100  # characters of a source line that are shown around the caret
+_PATH = 160  # columns of a path; a key can be as long as a file
 _TOKEN = re.compile(r"'[^']*'?|\"[^\"]*\"?|[^\s,\]}#:]+:?")
 
 
@@ -16,7 +17,7 @@ def message(diagnostic: Diagnostic, *, color: bool = False) -> str:
     where = f"{diagnostic.position}: " if diagnostic.position else ""
     bold, red, plain = ("\x1b[1m", "\x1b[31m", "\x1b[0m") if color else ("", "", "")
     lines = [f"{bold}{safe(where)}{red}{safe(diagnostic.summary)}{plain}"]
-    said = ": ".join(part for part in (diagnostic.path, diagnostic.detail) if part)
+    said = ": ".join(part for part in (middle(diagnostic.path, _PATH), diagnostic.detail) if part)
     if said:
         lines.append(f"  {safe(said)}")
     lines += _source(diagnostic, red, plain)

@@ -50,6 +50,20 @@ class Diagnostic:
         }
 
 
+def shown(value: Any) -> str:
+    """Return a value for a message: quoted, cut at 60 characters, without control characters."""
+    if isinstance(value, (dict, list)):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    return cut(repr(str(value)) if isinstance(value, str) else str(value))
+
+
+def cut(text: str) -> str:
+    """Return at most 60 characters of a text."""
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 class Refused(Exception):
     """A document or a request cannot be carried out; `diagnostics` says why, all of it at once."""
 

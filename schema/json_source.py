@@ -7,8 +7,7 @@ import math
 import re
 from typing import Any
 
-from schema.diagnostic import Diagnostic, Position, Refused
-from schema.validate import shown
+from schema.diagnostic import Diagnostic, Position, Refused, shown
 
 MAX_JSON_BYTES = 2**28
 _LARGEST = 2**63 - 1

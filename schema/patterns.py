@@ -31,7 +31,7 @@ def mismatch(title: str, pattern: str, said: str, shown: str, example: str) -> t
     if "KMGT" in pattern:
         detail = f"{shown} is not bytes, or a number with KiB, MiB, GiB or TiB" if said else "nothing stands there"
         return detail, "write it like 4GiB"
-    if said != said.lower() and matches(pattern, said.lower()):
+    if said != said.lower() and len(said) < 100 and matches(pattern, said.lower()):
         return f"{shown} has capital letters", f"use {said.lower()}"
     return (f"{shown} does not look like {example}" if said else "nothing stands there"), f"write it like {example}"
 

@@ -7,9 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from schema.diagnostic import Diagnostic
+from schema.diagnostic import Diagnostic, cut, shown
 from schema.source import Document, Path
-from schema.validate import shown
 
 _NONE = {"none", "no", "false", "off", "null", "~", "disk-only", "disk"}
 # Which methods can hold an image of which format.
@@ -20,6 +19,7 @@ _FORMATS = {
 }
 _REASON = "a disk is left alone for a reason, which is kept with the snapshot"
 _MOST = 2**63  # what the kernels of this world count bytes with
+_DIGITS = 40
 _UNITS = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _SIZE = re.compile(r"([0-9]+)(?:\.([0-9]+))? ?([KMGT]?)(?:i?B?)")
 
@@ -30,6 +30,8 @@ def size(text: str | int) -> int:
     if found is None:
         raise ValueError(text)
     whole, part, unit = found.groups()
+    if len(whole) > _DIGITS:  # Python converts no more than 4300; what is left is still more than any disk has
+        whole = whole.lstrip("0")[:_DIGITS] or "0"
     return int(whole) * _UNITS[unit] + (int(part[:9]) * _UNITS[unit] // 10 ** len(part[:9]) if part else 0)
 
 
@@ -95,11 +97,10 @@ def _paths(
     for path, text in (*places, *targets):
         if not isinstance(text, str) or not text.startswith("/"):
             continue
-        if posixpath.normpath(text) != text:
-            clean = posixpath.normpath(text).replace("//", "/")
-            yield _say(
-                document, "not a plain path", f"{shown(text)} has `..`, `.`, or a slash too many", f"use {clean}", path
-            )
+        clean = posixpath.normpath(f"/{text.lstrip('/')}")  # POSIX lets two slashes at the front mean something else
+        if clean != text:
+            detail = f"{shown(text)} has `..`, `.`, or a slash too many"
+            yield _say(document, "not a plain path", detail, f"use {cut(clean)}", path)
         if text in said and path[-1] != "store":
             other = ".".join(map(str, said[text]))
             yield _say(

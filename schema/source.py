@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from schema.diagnostic import Diagnostic, Position, Refused
+from schema.diagnostic import Diagnostic, Position, Refused, cut, shown
 
 MAX_BYTES = 2**20
 MAX_DEPTH = 32
@@ -100,10 +100,10 @@ def _decode(data: bytes, name: str) -> str:
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if found := _NO_TEXT.search(text):
         at = len(text[: found.start()].encode())
-        shown = f"U+{ord(found.group()):04X}"
+        code = f"U+{ord(found.group()):04X}"
         data = text.encode()
         line = text[text.rfind("\n", 0, found.start()) + 1 :].split("\n", 1)[0]
-        raise refuse("a character that is no text", f"{shown} cannot stand in a spec", "remove it", at, line)
+        raise refuse("a character that is no text", f"{code} cannot stand in a spec", "remove it", at, line)
     return text
 
 
@@ -125,7 +125,7 @@ class _Builder:
         tag = getattr(event, "tag", None)
         if tag and tag != "!":
             written = tag.replace("tag:yaml.org,2002:", "!!", 1)
-            self._refuse("tags are not read", f"{written} has no meaning in a spec: leave it out", where)
+            self._refuse("tags are not read", f"{cut(written)} has no meaning in a spec: leave it out", where)
         if len(self.stack) >= MAX_DEPTH:
             self._refuse("nested too deeply", f"at most {MAX_DEPTH} levels are read", where)
         container = self.stack[-1][0] if self.stack else None
@@ -171,7 +171,7 @@ class _Builder:
             self.key = None
             path = (*path, key)
             if key in container:
-                detail = f"{key!r} stands on line {document.keys[path].line} already"
+                detail = f"{shown(key)} stands on line {document.keys[path].line} already"
                 document.problems.append(document.say("a key stands twice", detail, "keep one of the two", at, path))
             else:
                 document.keys[path] = at

@@ -10,7 +10,7 @@ from importlib.resources import files
 from itertools import islice
 from typing import Any
 
-from schema.diagnostic import Diagnostic, Position
+from schema.diagnostic import Diagnostic, Position, shown
 from schema.patterns import matches, mismatch
 from schema.source import Path, Plain
 
@@ -245,14 +245,6 @@ def _limit(rule: str, limit: Any, value: Any) -> str:
             return "nothing stands there"
         case _:
             return f"{shown(value)} breaks the rule `{rule}`: {limit}"
-
-
-def shown(value: Any) -> str:
-    """Return a value for a message: quoted, cut at 60 characters, without control characters."""
-    if isinstance(value, (dict, list)):
-        return "a mapping" if isinstance(value, dict) else "a list"
-    text = repr(str(value)) if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
