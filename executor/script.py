@@ -17,10 +17,10 @@ from schema.diagnostic import Diagnostic, Refused
 if TYPE_CHECKING:
     from jinja2 import Template
 
-USAGE = """usage: sh {name} [--check]
+_USAGE = """usage: sh {name} [--check{or_whole}]
 
 Run it as root on the plan's host. --check runs the checks that come before the first
-change, and changes nothing.
+change, and changes nothing.{whole}
 
 exit status: 0 done; 1 a check failed or wrong usage, nothing changed; 3 the domain is
 not the one that was planned for: plan again; 4 locked; 5 failed, everything undone;
@@ -38,15 +38,16 @@ def script(plan: Plan) -> str:
     monitors = sorted({command.monitor for command in commands if isinstance(command, Qmp | AwaitJob)})
     subject = plan.domains[0]
     folder = f"{plan.store}/{subject.name}"
+    helper = any(isinstance(command, Qmp | AwaitJob | Seal) for command in commands)
     return _template().render(
-        header=_header(plan),
-        usage=USAGE.format(name=f"{subject.name}-{plan.snapshot}.sh"),
+        header=_header(plan, helper),
+        usage=_usage(f"{subject.name}-{plan.snapshot}.sh", helper),
         plan=plan.id,
         total=len(plan.steps),
         folder=quote(folder),
         lock=f"${{DOMSNAP_RUN:-/run/domsnap}}/{quote(subject.uuid)}.lock",
         journal=quote(f"{folder}/journal"),
-        helper=any(isinstance(command, Qmp | AwaitJob | Seal) for command in commands),
+        helper=helper,
         companion=_companion(),
         undos="\n".join(_undo(step) for step in plan.steps if step.undo),
         rollback="\n".join(_indent(_rollback(plan))) or "  :",
@@ -89,7 +90,12 @@ def _companion() -> str:
     return (head + body + "\n" + tail).strip()
 
 
-def _header(plan: Plan) -> str:
+def _usage(name: str, helper: bool) -> str:
+    or_whole, whole = (" | --whole IMAGE", " --whole says whether a memory image is complete.") if helper else ("", "")
+    return _USAGE.format(name=name, or_whole=or_whole, whole=whole)
+
+
+def _header(plan: Plan, helper: bool) -> str:
     said = [f"{plan.verb} snapshot {plan.snapshot} of {', '.join(domain.name for domain in plan.domains)}"]
     said += [plan.description] if plan.description else []
     said += ["", f"plan      {plan.id}", f"spec      {plan.spec or '-'}", f"host      {plan.host}"]
@@ -102,7 +108,7 @@ def _header(plan: Plan) -> str:
     said += [f"DESTROYS  {line}" for line in plan.destroys] or ["destroys  nothing"]
     said += [f"WARNING   {warning.text}" for warning in plan.warnings]
     said += [f"UNTESTED  {method}: never run on a real host" for method in plan.untested]
-    said += ["", *USAGE.format(name="THIS-FILE").split("\n")]
+    said += ["", *_usage("THIS-FILE", helper).split("\n")]
     return "\n".join(_comment(line) for line in said)
 
 
@@ -197,7 +203,7 @@ def by_hand(command: Command) -> Iterator[str]:
             if state == "concluded":
                 yield _qmp_by_hand(monitor, "job-dismiss", {"id": job})
         case Seal(image=image, digest=digest, name=name):
-            yield f"sync -- {quote(image)}"
+            yield f"{_THIS_SCRIPT} --whole {quote(image)}"
             if digest:
                 end = f"  {name}".replace("\\", "\\\\").replace("&", "\\&").replace("#", "\\#")
                 yield f"sha256sum <{quote(image)} | sed {quote(f's#  -$#{end}#')} >{quote(digest)}"
@@ -211,6 +217,9 @@ def by_hand(command: Command) -> Iterator[str]:
             raise Refused([_NO_LIVE])
         case _:
             assert_never(command)
+
+
+_THIS_SCRIPT = "sh THIS-SCRIPT"
 
 
 def _qmp_by_hand(monitor: str, execute: str, arguments: Mapping[str, Any] | None = None) -> str:
@@ -236,8 +245,7 @@ def _rollback(plan: Plan) -> Iterator[str]:
 def _undos_by_hand(plan: Plan) -> Iterator[str]:
     for step in rollback(plan.steps):
         yield f'case "$bad " in *" {step.number} "*)'
-        for command in step.undo:
-            yield from (f"  say {quote(f'    {_one_line(line)}')}" for line in by_hand(command))
+        yield from _told(step.undo)
         yield "  ;;"
         yield "*) ;;"
         yield "esac"
@@ -247,9 +255,17 @@ def _rest(plan: Plan) -> Iterator[str]:
     for step in plan.steps:
         if step.number > plan.commit and step.do:
             yield f'if [ "$1" -le {step.number} ]; then'
-            for command in step.do:
-                yield from (f"  say {quote(f'    {_one_line(line)}')}" for line in by_hand(command))
+            yield from _told(step.do)
             yield "fi"
+
+
+def _told(commands: tuple[Command, ...]) -> Iterator[str]:
+    for command in commands:
+        for line in by_hand(command):
+            if line.startswith(_THIS_SCRIPT):
+                yield f"  say \"    sh '$self'\"{quote(_one_line(line.removeprefix(_THIS_SCRIPT)))}"
+            else:
+                yield f"  say {quote(f'    {_one_line(line)}')}"
 
 
 def _one_line(text: str) -> str:

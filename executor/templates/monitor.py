@@ -3,6 +3,7 @@
 Started by the script with the pipe ASK; reads one request a line, a number and a command of the plan in JSON, and
 answers each on standard output with its number and `ok`, or what went wrong. `connect` opens monitors early, `idle`
 does nothing. It gives up what it does when the next request, or the end of the pipe, comes. Ends when the script does.
+Given `--whole IMAGE` it says whether a memory image is complete, and makes it durable.
 """
 
 import hashlib
@@ -214,5 +215,15 @@ def main(ask: str) -> None:
                 os._exit(1)
 
 
+def whole(image: str) -> None:
+    try:
+        with open(image, "rb") as file:
+            size = walk(file)
+            os.fsync(file.fileno())
+    except (OSError, ValueError) as error:
+        sys.exit(f"{image}: {error}")
+    print(f"{image}: whole, {size} bytes")
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    (whole if sys.argv[1] == "--whole" else main)(sys.argv[-1])

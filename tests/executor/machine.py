@@ -120,7 +120,13 @@ class Machine:
             server.close()
 
     def run(
-        self, plan: Plan, *words: str, fault_at: int = 0, fault: str = "", also: str = "", shell: str = "dash",
+        self,
+        plan: Plan,
+        *words: str,
+        fault_at: int = 0,
+        fault: str = "",
+        also: str = "",
+        shell: str = "dash",
         unread: bool = False,
     ) -> Outcome:
         file = self.root / "script.sh"

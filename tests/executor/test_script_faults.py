@@ -27,7 +27,7 @@ from schema import spec as language
 from tests.planner.hosts import GIB, UUID, domain, facts, qcow2, raw, raw_on_qemu, spec, volume
 
 FAKE = Path(__file__).parent / "recording" / "program"
-REAL = ("sh", "basename", "cksum", "date", "dirname", "flock", "grep", "mkfifo", "mktemp", "setsid", "sleep",
+REAL = ("sh", "basename", "cksum", "date", "dirname", "flock", "grep", "mkfifo", "sed", "setsid", "sleep",
         "tail", "wc", "printf", "true")  # fmt: skip
 RUNNING = f"web01                                        7  1024     1     -b----       9.8 {UUID}"
 PAUSED = RUNNING.replace("-b----", "--p---")
@@ -69,7 +69,7 @@ class World:
             path = self.root / "bin" / name
             if not path.exists():
                 path.symlink_to(FAKE)
-        # What the script needs for itself is real: its temporary folder, its journal.
+        # What the script needs for itself is real: its working folder, its journal.
         lines: dict[str, list[str]] = {}
         for command in commands:
             name = cksum(command.argv)
@@ -91,7 +91,8 @@ class World:
         text = text.replace("journal=/var/lib/domsnap/web01/journal\n", f"journal={self.root}/store/journal\n")
         for name in ("rm", "mkdir"):
             text = text.replace(f"  {name} -", f"  /bin/{name} -").replace(f"|| {name} -", f"|| /bin/{name} -")
-        return text.replace("\nmkdir -p", "\n/bin/mkdir -p")
+            text = text.replace(f"\n{name} -", f"\n/bin/{name} -").replace(f"&& {name} -", f"&& /bin/{name} -")
+        return text
 
     def run(self, fail: int = 0, how: str = "fail") -> subprocess.CompletedProcess[str]:
         path = self.root / "script.sh"

@@ -27,6 +27,7 @@ plan=5afa1f132d2211ec41c284b4852587e48ad26792f5f451ca99ab5c21225aecbd
 total=0
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
+self=$(printf '%s' "$0" | sed "s/'/'\\\\''/g")
 journal=/var/lib/domsnap/web01/journal
 
 title='the preparations'
@@ -37,18 +38,21 @@ mode=run
 work=
 signal=
 
+# What is said goes to 3: a signal can come while the standard error of this very shell goes to a file.
+exec 3>&2
+
 say() {
-  printf '%s\n' "$*" >&2
+  printf '%s\n' "$*" >&3
 }
 
 # Programs run in a session of their own: a Ctrl-C is for this script, which then undoes what was done; an xl that is
 # interrupted by it would leave the guest suspended. They get neither the lock nor the pipes below.
 quietly() {
-  setsid -w "$@" </dev/null 7>&- 8>&- 9>&-
+  setsid -w "$@" </dev/null 3>&- 7>&- 8>&- 9>&-
 }
 
 run() {
-  quietly "$@" >&2
+  quietly "$@" >&3 2>&3
 }
 
 probe() {
@@ -81,8 +85,8 @@ expect() {
     sleep 1
   done
   say "  not as expected (exit status $got): $*"
-  tail -n 5 "$work/err" >&2
-  tail -n 5 "$work/out" >&2
+  tail -n 5 "$work/err" >&3
+  tail -n 5 "$work/out" >&3
   return 1
 }
 
@@ -190,7 +194,11 @@ fail() {
     exit 6
   fi
   if [ -z "$armed" ]; then
-    say 'nothing was changed'
+    if [ "${2:-1}" -eq 3 ]; then
+      say 'nothing was changed; the domain is not the one that was planned for: plan again'
+    else
+      say 'nothing was changed'
+    fi
     exit "${2:-1}"
   fi
   rollback || exit 6
@@ -253,6 +261,10 @@ END_OF_HELP
   ;;
 esac
 
+# A reader of the messages that goes away, or a Ctrl-\ or Ctrl-Z, must not end or stop this script while the guest
+# stands still.
+trap : PIPE QUIT TSTP
+catch
 mkdir -p -- "$(dirname -- "$lock")" || exit 1
 if [ "$mode" = run ]; then
   mkdir -p -- "$folder" || exit 1
@@ -264,11 +276,10 @@ if ! flock -n 9; then
   exit 4
 fi
 printf 'process %s runs plan %s since %s\n' "$$" "$plan" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >"$lock"
-work=$(mktemp -d) || exit 1
+# Not in /tmp: that can be the file system which the memory fills. Who holds the lock may remove what a killed one left.
+rm -rf -- "$lock.work" && mkdir -- "$lock.work" || exit 1
+work=$lock.work
 trap clean_up EXIT
-# A reader of the messages that goes away must not end this script while the guest stands still.
-trap : PIPE
-catch
 
 say 'done'
 exit 0

@@ -18,10 +18,10 @@
 # DESTROYS  memory: what web01 holds in it now (running)
 # WARNING   nothing brings that memory back: if the revert fails later, web01 stays off
 #
-# usage: sh THIS-FILE [--check]
+# usage: sh THIS-FILE [--check | --whole IMAGE]
 #
 # Run it as root on the plan's host. --check runs the checks that come before the first
-# change, and changes nothing.
+# change, and changes nothing. --whole says whether a memory image is complete.
 #
 # exit status: 0 done; 1 a check failed or wrong usage, nothing changed; 3 the domain is
 # not the one that was planned for: plan again; 4 locked; 5 failed, everything undone;
@@ -36,6 +36,7 @@ plan=77f1756f733ed361e096f38c0162975b25cb2f47cdb2b27ac7acc54e7d31db77
 total=23
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
+self=$(printf '%s' "$0" | sed "s/'/'\\\\''/g")
 journal=/var/lib/domsnap/web01/journal
 
 title='the preparations'
@@ -48,18 +49,21 @@ signal=
 asked=0
 answered=0
 
+# What is said goes to 3: a signal can come while the standard error of this very shell goes to a file.
+exec 3>&2
+
 say() {
-  printf '%s\n' "$*" >&2
+  printf '%s\n' "$*" >&3
 }
 
 # Programs run in a session of their own: a Ctrl-C is for this script, which then undoes what was done; an xl that is
 # interrupted by it would leave the guest suspended. They get neither the lock nor the pipes below.
 quietly() {
-  setsid -w "$@" </dev/null 7>&- 8>&- 9>&-
+  setsid -w "$@" </dev/null 3>&- 7>&- 8>&- 9>&-
 }
 
 run() {
-  quietly "$@" >&2
+  quietly "$@" >&3 2>&3
 }
 
 probe() {
@@ -92,8 +96,8 @@ expect() {
     sleep 1
   done
   say "  not as expected (exit status $got): $*"
-  tail -n 5 "$work/err" >&2
-  tail -n 5 "$work/out" >&2
+  tail -n 5 "$work/err" >&3
+  tail -n 5 "$work/out" >&3
   return 1
 }
 
@@ -144,15 +148,25 @@ companion() {
   mkfifo "$work/ask" "$work/answer" || return 1
   # Opened both ways first, so that no open waits for ever; the answers then have an end when the companion has one.
   exec 5<>"$work/answer" 7<>"$work/ask"
-  exec 6>"$work/answer"
+  exec 4<"$work/ask" 6>"$work/answer"
   exec 8<"$work/answer"
   exec 5>&-
-  setsid -w python3 -I - "$work/ask" >&6 6>&- 7>&- 8>&- 9>&- <<'END_OF_COMPANION' &
+  # Closed by an exec: for a function, a shell would only put them aside, and the pipe would never end.
+  (
+    exec >&6 6>&- 7>&- 8>&- 9>&-
+    program /dev/fd/4
+  ) &
+  exec 4<&- 6>&-
+}
+
+program() {
+  setsid -w python3 -I - "$@" 3>&- <<'END_OF_COMPANION'
 """The script's companion: QMP over connections made beforehand, and the proof that a memory image is complete.
 
 Started by the script with the pipe ASK; reads one request a line, a number and a command of the plan in JSON, and
 answers each on standard output with its number and `ok`, or what went wrong. `connect` opens monitors early, `idle`
 does nothing. It gives up what it does when the next request, or the end of the pipe, comes. Ends when the script does.
+Given `--whole IMAGE` it says whether a memory image is complete, and makes it durable.
 """
 
 import hashlib
@@ -439,10 +453,19 @@ def main(ask: str) -> None:
                 os._exit(1)
 
 
+def whole(image: str) -> None:
+    try:
+        with open(image, "rb") as file:
+            size = walk(file)
+            os.fsync(file.fileno())
+    except (OSError, ValueError) as error:
+        sys.exit(f"{image}: {error}")
+    print(f"{image}: whole, {size} bytes")
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    (whole if sys.argv[1] == "--whole" else main)(sys.argv[-1])
 END_OF_COMPANION
-  exec 6>&-
 }
 begin() {
   title=$2
@@ -689,7 +712,11 @@ fail() {
     exit 6
   fi
   if [ -z "$armed" ]; then
-    say 'nothing was changed'
+    if [ "${2:-1}" -eq 3 ]; then
+      say 'nothing was changed; the domain is not the one that was planned for: plan again'
+    else
+      say 'nothing was changed'
+    fi
     exit "${2:-1}"
   fi
   rollback || exit 6
@@ -733,12 +760,16 @@ current=1
 case ${1:-} in
 '') ;;
 --check) mode=check ;;
+--whole)
+  program --whole "${2:-}"
+  exit
+  ;;
 -h | --help)
   cat <<'END_OF_HELP'
-usage: sh web01-before-upgrade.sh [--check]
+usage: sh web01-before-upgrade.sh [--check | --whole IMAGE]
 
 Run it as root on the plan's host. --check runs the checks that come before the first
-change, and changes nothing.
+change, and changes nothing. --whole says whether a memory image is complete.
 
 exit status: 0 done; 1 a check failed or wrong usage, nothing changed; 3 the domain is
 not the one that was planned for: plan again; 4 locked; 5 failed, everything undone;
@@ -752,6 +783,10 @@ END_OF_HELP
   ;;
 esac
 
+# A reader of the messages that goes away, or a Ctrl-\ or Ctrl-Z, must not end or stop this script while the guest
+# stands still.
+trap : PIPE QUIT TSTP
+catch
 mkdir -p -- "$(dirname -- "$lock")" || exit 1
 if [ "$mode" = run ]; then
   mkdir -p -- "$folder" || exit 1
@@ -763,11 +798,10 @@ if ! flock -n 9; then
   exit 4
 fi
 printf 'process %s runs plan %s since %s\n' "$$" "$plan" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >"$lock"
-work=$(mktemp -d) || exit 1
+# Not in /tmp: that can be the file system which the memory fills. Who holds the lock may remove what a killed one left.
+rm -rf -- "$lock.work" && mkdir -- "$lock.work" || exit 1
+work=$lock.work
 trap clean_up EXIT
-# A reader of the messages that goes away must not end this script while the guest stands still.
-trap : PIPE
-catch
 if ! companion; then
   say 'the companion could not be started'
   exit 1
