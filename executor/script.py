@@ -39,6 +39,7 @@ def script(plan: Plan) -> str:
     subject = plan.domains[0]
     folder = f"{plan.store}/{subject.name}"
     helper = any(isinstance(command, Qmp | AwaitJob | Seal) for command in commands)
+    rest, undos_by_hand = "\n".join(_indent(_rest(plan))), "\n".join(_indent(_undos_by_hand(plan)))
     return _template().render(
         header=_header(plan, helper),
         usage=_usage(f"{subject.name}-{plan.snapshot}.sh", helper),
@@ -51,8 +52,9 @@ def script(plan: Plan) -> str:
         companion=_companion(),
         undos="\n".join(_undo(step) for step in plan.steps if step.undo),
         rollback="\n".join(_indent(_rollback(plan))) or "  :",
-        undos_by_hand="\n".join(_indent(_undos_by_hand(plan))) or "  :",
-        rest="\n".join(_indent(_rest(plan))) or "  :",
+        undos_by_hand=undos_by_hand or "  :",
+        rest=rest or "  :",
+        own_name="$self" in rest + undos_by_hand,
         steps="\n".join(line for step in plan.steps for line in _step(step, plan, monitors)),
     )
 

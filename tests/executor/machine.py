@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -119,6 +120,16 @@ class Machine:
         finally:
             server.close()
 
+    def companion_ends(self) -> bool:
+        """Return whether the companion of the last run ends, which it may do a little later than its script."""
+        said = self.model / "companion"
+        for _ in range(300):
+            if not said.exists() or not Path("/proc", said.read_text().strip()).exists():
+                said.unlink(missing_ok=True)
+                return True
+            time.sleep(0.1)
+        return False
+
     def run(
         self,
         plan: Plan,
@@ -146,6 +157,7 @@ class Machine:
                 check=False, timeout=120,
             )  # fmt: skip
         assert done.stdout == ""
+        assert self.companion_ends(), "the companion has outlived its script"
         told = (self.root / "said").read_text()
         (_, guest) = ((self.model / "domain").read_text().split() or ["", "gone"])[-2:]
         undone = tuple(int(line.split()[-1]) for line in told.splitlines() if line.startswith("  undoing step "))

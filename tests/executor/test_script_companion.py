@@ -38,7 +38,7 @@ def ask(tmp_path: Path) -> Iterator[Ask]:
     program = tmp_path / "companion.py"
     program.write_text(_companion())
     with subprocess.Popen(
-        [sys.executable, "-I", str(program), "/dev/stdin"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-I", str(program), "0"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdin and process.stdout
         number = 0
@@ -117,8 +117,8 @@ def test_a_whole_image_is_sealed_so_that_sha256sum_agrees(ask: Ask, tmp_path: Pa
 
 
 def test_the_companion_needs_nothing_but_python(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-W", "error", "-", "/dev/null"], input=_companion(), text=True, check=False
-    )
+    with Path("/dev/null").open() as nothing:
+        argv = [sys.executable, "-I", "-S", "-W", "error", "-", str(nothing.fileno())]
+        done = subprocess.run(argv, input=_companion(), text=True, check=False, pass_fds=[nothing.fileno()])
     assert done.returncode == 0
     assert json.dumps(_companion().count("from executor")) == "0"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import select
 from pathlib import Path
 
 import pytest
@@ -175,19 +173,11 @@ def test_a_companion_that_dies_while_the_guest_stands_still_does_not_keep_it_so(
     assert "the companion has ended" in done.said and "socat" in done.said
 
 
-def test_a_killed_script_takes_its_companion_with_it_and_lets_the_lock_go(machine: Machine) -> None:
+def test_a_killed_script_lets_the_lock_go(machine: Machine) -> None:
     plan = planned(machine, "create", *EXTERNAL)
     clean = machine.run(plan)
     plan = planned(machine, "create", *EXTERNAL)
     assert machine.run(plan, fault_at=call(clean, "ln "), fault="killed").status == -9
-    companion = int((machine.model / "companion").read_text())
-    try:
-        file = os.pidfd_open(companion)
-    except ProcessLookupError:
-        pass
-    else:
-        assert select.select([file], [], [], 60)[0]
-        os.close(file)
     again = machine.run(plan)
     assert again.status == 1, again.said  # what the killed one left is in the way; the lock is not
 

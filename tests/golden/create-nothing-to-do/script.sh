@@ -27,7 +27,6 @@ plan=5afa1f132d2211ec41c284b4852587e48ad26792f5f451ca99ab5c21225aecbd
 total=0
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
-self=$(printf '%s' "$0" | sed "s/'/'\\\\''/g")
 journal=/var/lib/domsnap/web01/journal
 
 title='the preparations'

@@ -149,7 +149,7 @@ companion() {
   # Closed by an exec: for a function, a shell would only put them aside, and the pipe would never end.
   (
     exec >&6 6>&- 7>&- 8>&- 9>&-
-    program /dev/fd/4
+    program 4
   ) &
   exec 4<&- 6>&-
 }
@@ -158,10 +158,10 @@ program() {
   setsid -w python3 -I - "$@" 3>&- <<'END_OF_COMPANION'
 """The script's companion: QMP over connections made beforehand, and the proof that a memory image is complete.
 
-Started by the script with the pipe ASK; reads one request a line, a number and a command of the plan in JSON, and
-answers each on standard output with its number and `ok`, or what went wrong. `connect` opens monitors early, `idle`
-does nothing. It gives up what it does when the next request, or the end of the pipe, comes. Ends when the script does.
-Given `--whole IMAGE` it says whether a memory image is complete, and makes it durable.
+Started by the script with the file descriptor of a pipe; reads one request a line, a number and a command of the plan
+in JSON, and answers each on standard output with its number and `ok`, or what went wrong. `connect` opens monitors
+early, `idle` does nothing. It gives up what it does when the next request, or the end of the pipe, comes. Ends when the
+script does. Given `--whole IMAGE` it says whether a memory image is complete, and makes it durable.
 """
 
 import hashlib
@@ -431,8 +431,9 @@ def answer(line: str, monitors: dict[str, Monitor], given: Given) -> None:
 
 def main(ask: str) -> None:
     monitors: dict[str, Monitor] = {}
-    # Not buffered: what select says of the pipe is then true.
-    with open(ask, "rb", buffering=0) as requests:
+    # Not buffered: what select says of the pipe is then true. Not opened by name: that would wait for ever for a writer
+    # if the script has ended already.
+    with open(int(ask), "rb", buffering=0) as requests:
         given = Given(requests)
         while line := requests.readline():
             number, _, command = line.decode("utf-8", "surrogateescape").partition(" ")

@@ -33,7 +33,6 @@ plan=58baa66ae8b4788ceda6a3afb46d25b4a0dae98279b33e58f2a85dfdbed4fea7
 total=11
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
-self=$(printf '%s' "$0" | sed "s/'/'\\\\''/g")
 journal=/var/lib/domsnap/web01/journal
 
 title='the preparations'
@@ -151,7 +150,7 @@ companion() {
   # Closed by an exec: for a function, a shell would only put them aside, and the pipe would never end.
   (
     exec >&6 6>&- 7>&- 8>&- 9>&-
-    program /dev/fd/4
+    program 4
   ) &
   exec 4<&- 6>&-
 }
@@ -160,10 +159,10 @@ program() {
   setsid -w python3 -I - "$@" 3>&- <<'END_OF_COMPANION'
 """The script's companion: QMP over connections made beforehand, and the proof that a memory image is complete.
 
-Started by the script with the pipe ASK; reads one request a line, a number and a command of the plan in JSON, and
-answers each on standard output with its number and `ok`, or what went wrong. `connect` opens monitors early, `idle`
-does nothing. It gives up what it does when the next request, or the end of the pipe, comes. Ends when the script does.
-Given `--whole IMAGE` it says whether a memory image is complete, and makes it durable.
+Started by the script with the file descriptor of a pipe; reads one request a line, a number and a command of the plan
+in JSON, and answers each on standard output with its number and `ok`, or what went wrong. `connect` opens monitors
+early, `idle` does nothing. It gives up what it does when the next request, or the end of the pipe, comes. Ends when the
+script does. Given `--whole IMAGE` it says whether a memory image is complete, and makes it durable.
 """
 
 import hashlib
@@ -433,8 +432,9 @@ def answer(line: str, monitors: dict[str, Monitor], given: Given) -> None:
 
 def main(ask: str) -> None:
     monitors: dict[str, Monitor] = {}
-    # Not buffered: what select says of the pipe is then true.
-    with open(ask, "rb", buffering=0) as requests:
+    # Not buffered: what select says of the pipe is then true. Not opened by name: that would wait for ever for a writer
+    # if the script has ended already.
+    with open(int(ask), "rb", buffering=0) as requests:
         given = Given(requests)
         while line := requests.readline():
             number, _, command = line.decode("utf-8", "surrogateescape").partition(" ")

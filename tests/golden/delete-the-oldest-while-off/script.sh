@@ -29,7 +29,6 @@ plan=dc069565c9c4032b094b6f14e1c8ac768cf90b3ad79866babd118c579f52fdb9
 total=6
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
-self=$(printf '%s' "$0" | sed "s/'/'\\\\''/g")
 journal=/var/lib/domsnap/web01/journal
 
 title='the preparations'
