@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from planner.assume import assumptions
 from planner.commands import Command
 from planner.facts import Domain, Facts
 from planner.operation import Operation
 from planner.operations.domain import RUNS, Confirm, ConfirmSpace
+from planner.operations.store import RewriteRecord
 from planner.operations.transaction import Action, Rehearse, Transaction
 from planner.plan import DiskRow, Notice, Phase, Plan, Space, Step, Stop, Subject, UndoWhen, Verb
 from schema.diagnostic import Diagnostic, Refused
@@ -73,6 +74,7 @@ class Draft:
     entries: list[_Entry] = field(default_factory=list)
     needs: dict[int, list[int]] = field(default_factory=dict)
     actions: list[tuple[Action, tuple[int, ...]]] = field(default_factory=list)
+    moves: dict[str, str] = field(default_factory=dict)
     rows: list[DiskRow] = field(default_factory=list)
     space: list[Space] = field(default_factory=list)
     low: int = 0
@@ -108,6 +110,11 @@ class Draft:
     def transact(self, action: Action, guards: Iterable[int] = ()) -> None:
         """Add an action to the domain's one QMP transaction."""
         self.actions.append((action, tuple(guards)))
+
+    def move(self, path: str, now: str) -> bool:
+        """Let every record that names the image at `path` name it `now`; return whether there is one."""
+        self.moves[path] = now
+        return any(held.holder == path for each in self.facts.records_of(self.domain.name) for held in each.disks)
 
     def stop(self, low: float, high: float, basis: str) -> None:
         """Add to the guess of how long the guest stands still, in milliseconds, and say what it rests on."""
@@ -150,6 +157,7 @@ class Draft:
             raise Refused(sorted(self.refusals, key=_in_file_order))
         self._confirm_space()
         self._lay_transaction()
+        self._lay_moves()
         return Plan(
             verb=self.verb,
             snapshot=self.spec.snapshot,
@@ -207,6 +215,13 @@ class Draft:
         # The undo commits into images that QEMU opens by their paths: those must be theirs again by then.
         self.needs.setdefault(handle, []).extend(entry.handle for entry in self.entries if entry.place == "rename")
         self.stop(5 * len(actions), 50 * len(actions), "")
+
+    def _lay_moves(self) -> None:
+        for record in self.facts.records_of(self.domain.name):
+            disks = tuple(replace(held, holder=self.moves.get(held.holder, held.holder)) for held in record.disks)
+            if disks != record.disks:
+                moved = ", ".join(new.holder for old, new in zip(record.disks, disks, strict=True) if old != new)
+                self.add(RewriteRecord(replace(record, disks=disks), f"its image is now {moved}"), "moved")
 
     def _steps(self) -> Iterable[Step]:
         entries = sorted(self.entries, key=lambda entry: (_RANK[entry.place], entry.handle))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from planner import names
 from planner.create import record as make_record
 from planner.draft import Draft
 from planner.estimate import image_size
@@ -59,21 +60,29 @@ def revert(draft: Draft, *, discard: bool, allow_drift: bool) -> None:
 
 def refuse_missing(draft: Draft, record: Record | None) -> None:
     """Refuse because the snapshot is not there, or half deleted; names those that are."""
-    names = ", ".join(each.snapshot for each in draft.facts.records_of(draft.domain.name)) or "none"
+    known = ", ".join(each.snapshot for each in draft.facts.records_of(draft.domain.name)) or "none"
     if record is None:
-        detail, hint = f"{draft.domain.name} has no snapshot {draft.spec.snapshot}; it has {names}", ""
+        detail, hint = f"{draft.domain.name} has no snapshot {draft.spec.snapshot}; it has {known}", ""
     else:
         detail, hint = f"{record.snapshot} is being deleted: parts of it are gone", "finish that with --delete"
     draft.refuse("no such snapshot", detail, hint, "snapshot")
 
 
 def present_name(draft: Draft) -> str:
-    """Return the first free name of the kind pre-revert-N."""
-    taken = {record.snapshot for record in draft.facts.records_of(draft.domain.name)}
-    number = 1
-    while f"pre-revert-{number}" in taken:
+    """Return the first free name of the kind pre-revert-N.
+
+    One is taken also by what a present that was given up has left behind, because other snapshots need it.
+    """
+    facts, number = draft.facts, 1
+    taken = {record.snapshot for record in facts.records_of(draft.domain.name)}
+    taken |= {tag for disk in draft.domain.disks for image in facts.chain(disk.path) for tag in image.snapshots}
+    while True:
+        name = f"pre-revert-{number}"
+        images = any(facts.image(names.frozen(disk.path, name)) for disk in draft.domain.disks)
+        volumes = any(facts.volume(names.volume(disk.volume, name)) for disk in draft.domain.disks if disk.volume)
+        if not (name in taken or images or volumes):
+            return name
         number += 1
-    return f"pre-revert-{number}"
 
 
 def _stop(draft: Draft, alive: bool, part: str, image: str, made: list[int]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from planner import names
 from planner.facts import Held, Image, Record
-from planner.methods.method import Method, Target, holders, move_records, swap, warn_of_children
+from planner.methods.method import Method, Target, holders, swap, warn_of_children
 from planner.operations.overlay import (
     AddOverlay,
     CreateOverlay,
@@ -43,7 +43,7 @@ class External(Method):
         draft.transact(snapshot_action(target.vdev, target.monitor, target.node, node, job), [link, made, opened])
         draft.add(TakePath(target.vdev, disk.path, aside, overlay), "rename", undo_when="held", guards=[link, made])
         draft.need(disk.path, _OVERLAY, f"{target.vdev} overlay")
-        move_records(draft, disk.path, aside)
+        draft.move(disk.path, aside)
         warn_of_children(target)
         depth = len(list(facts.chain(disk.path))) + 1
         if depth >= _LONG_CHAIN:

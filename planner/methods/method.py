@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from planner import names
 from planner.draft import Draft
 from planner.facts import Disk, Held, Image, Record, Volume
 from planner.operations.overlay import FreezeName, RemoveImage, TakePath
-from planner.operations.store import RewriteRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +99,7 @@ def swap(target: Target, new: str, made: Iterable[int], present: str, keep: bool
     aside = names.frozen(disk.path, present)
     link = draft.add(FreezeName(target.vdev, disk.path, aside), "ready")
     draft.add(TakePath(target.vdev, disk.path, aside, new), "rename", undo_when="held", guards=[link, *made])
-    needed = bool(draft.facts.children(disk.path)) or move_records(draft, disk.path, aside)
+    needed = draft.move(disk.path, aside) or bool(draft.facts.children(disk.path))
     if keep:
         return target.hold(method, aside)
     if needed:
@@ -109,17 +108,6 @@ def swap(target: Target, new: str, made: Iterable[int], present: str, keep: bool
         draft.add(RemoveImage(target.vdev, aside), "remove")
         draft.destroys.append(f"{target.vdev}: what was written to {disk.path} since the snapshot")
     return None
-
-
-def move_records(draft: Draft, path: str, now: str) -> bool:
-    """Rewrite the records that name an image by a path that it is about to lose; return whether there are any."""
-    moved = False
-    for record in draft.facts.records_of(draft.domain.name):
-        disks = tuple(replace(held, holder=now) if held.holder == path else held for held in record.disks)
-        if disks != record.disks:
-            moved = True
-            draft.add(RewriteRecord(replace(record, disks=disks), f"its image is now {now}"), "moved")
-    return moved
 
 
 def holders(target: Target, path: str, record: Record) -> list[str]:
