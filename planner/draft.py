@@ -143,7 +143,7 @@ class Draft:
 
     def refuse(self, summary: str, detail: str, hint: str = "", *path: str | int) -> None:
         """Note why this cannot be planned; `plan` raises all of it at once."""
-        where = self.spec.where(*path)
+        where = self.spec.where(*(path or ("domain",)))
         text = self.spec.lines[where.line - 1] if where and where.line <= len(self.spec.lines) else ""
         self.refusals.append(Diagnostic(summary, detail, hint, where, ".".join(map(str, path)), text))
 

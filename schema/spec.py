@@ -69,8 +69,9 @@ class Spec:
     lines: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def where(self, *path: str | int) -> Position | None:
-        """Return where `path` is said, else where its nearest said ancestor is; None for a spec without a source."""
-        for end in range(len(path), -1, -1):
+        """Return where `path` is said, else where its nearest said ancestor is, else where the domain is named; without
+        a path, where the spec begins. None for a spec without a source."""
+        for end in range(len(path), 0, -1):
             if path[:end] in self.positions:
                 return self.positions[path[:end]]
-        return None
+        return self.positions.get(("domain",) if path else ())

@@ -52,7 +52,12 @@ class Target:
 
     def refuse_unserved(self) -> None:
         """Refuse a disk that QMP cannot reach: another backend serves it, or QEMU names no node for it."""
-        if self.disk.backend == "qdisk":
+        domain = self.draft.domain
+        if domain.domid is None:
+            return  # its state is refused, with better words
+        if self.disk.backend == "qdisk" and not domain.qemu:
+            detail = f"{self.vdev} is served by QEMU, but no monitor of a QEMU of {domain.name} is known"
+        elif self.disk.backend == "qdisk":
             detail = f"{self.vdev} is served by QEMU, but under no node name: QEMU before 4.0 gives none"
         else:
             detail = f"{self.vdev} is served by the backend {self.disk.backend}: QMP cannot reach it"

@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # delete snapshot before-upgrade of web01
 #
-# plan      192a974df138f103a60a45b831cee3655d397072c67f1870a6896ac994a7d999
+# plan      be566b4440076449f46e68d2cec3afda3d0644d91e5abfae78825fe50a7834f2
 # spec      0dee441db2435022cf04d83282a38ff9c34c6064e4a7b7e35d36c72c8dd68d94
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -29,7 +29,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=192a974df138f103a60a45b831cee3655d397072c67f1870a6896ac994a7d999
+plan=be566b4440076449f46e68d2cec3afda3d0644d91e5abfae78825fe50a7834f2
 total=8
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
