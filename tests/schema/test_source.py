@@ -79,7 +79,8 @@ def test_items_of_lists_have_their_places() -> None:
 def test_a_spec_knows_where_the_nearest_thing_is_said() -> None:
     found = spec(WHOLE)
     assert str(found.where("disks", "xvda", "method")) == "f.yaml:8:9"
-    assert str(found.where("store")) == "f.yaml:2:1"
+    assert str(found.where("store")) == "f.yaml:3:9"  # where the domain is named
+    assert str(found.where()) == "f.yaml:2:1"
 
 
 def test_columns_count_characters_not_bytes() -> None:
