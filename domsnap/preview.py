@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 
 from domsnap.course import course
 from domsnap.steps import step_list
 from domsnap.table import disk_table
 from domsnap.terminal import Ink, safe, wrap
-from domsnap.told import apply_words, how_long, pause, place, source_file, tally, title, undone
+from domsnap.told import how_long, pause, place, source_file, tally, title, undone
 from domsnap.units import size
 from planner.plan import Plan, Subject
 
@@ -20,7 +19,7 @@ def preview(plan: Plan, *, verbose: bool = False, color: bool = False, width: in
     """Return the plan as text of at most `width` columns (40 at least), with a last newline.
 
     verbose: with the reason and the exact commands of every step; these are never broken, whatever the width.
-    apply: the command that applies this plan, as the door knows it; made from the spec's file if it is not said.
+    apply: the command that runs this plan, as the door knows it, for the last line.
     """
     view = _View(plan, max(width, _NARROWEST), Ink(color), verbose, apply)
     return "\n".join(line.rstrip() for line in view.lines()) + "\n"
@@ -105,9 +104,8 @@ class _View:
     def _summary(self) -> Iterator[str]:
         counts = ", ".join(f"{count} to {what}" for what, count in tally(self.plan).items())
         yield from self._text(f"Plan: {counts}; {pause(self.plan)}.", style="bold")
-        apply = self.apply or shlex.join(apply_words(self.plan))
-        if apply:
-            yield f"apply: {safe(apply)}"
+        if self.apply:
+            yield f"apply: {safe(self.apply)}"
 
     def _text(self, text: str, style: str = "", indent: int = 0) -> Iterator[str]:
         for line in wrap(safe(text), self.width - indent):

@@ -133,14 +133,6 @@ def _word(command: Command) -> str:
             return ""
 
 
-def apply_words(plan: Plan) -> tuple[str, ...]:
-    """Return the words that apply the plan from its spec; () if the spec came from no file, or no host was observed."""
-    file = source_file(plan)
-    if plan.offline or not file or file == "-":
-        return ()
-    return ("domsnap", "apply", *(() if plan.verb == "create" else (f"--{plan.verb}",)), file)
-
-
 def source_file(plan: Plan) -> str:
     """Return the path of the spec: `source` without its line and column."""
     return plan.source.rsplit(":", 2)[0] if plan.source.count(":") >= 2 else plan.source
