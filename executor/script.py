@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 from posixpath import dirname
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, assert_never
 
+from executor import by_hand
 from executor.quote import join, quote
 from planner.commands import AwaitJob, Capture, Command, Qmp, Release, Rename, Run, Seal, Write, canonical, to_json
-from planner.plan import Plan, Step, rollback
+from planner.plan import Plan, Step, introduced, monitors, no_return, rollback
 from schema.diagnostic import Diagnostic, Refused
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ def script(plan: Plan) -> str:
     commands = [c for step in plan.steps for c in (*step.checks, *step.do, *step.after, *step.undo)]
     if any(isinstance(command, Capture | Release) for command in commands):
         raise Refused([_NO_LIVE])
-    monitors = sorted({command.monitor for command in commands if isinstance(command, Qmp | AwaitJob)})
     subject = plan.domains[0]
     folder = f"{plan.store}/{subject.name}"
     helper = any(isinstance(command, Qmp | AwaitJob | Seal) for command in commands)
@@ -55,7 +55,7 @@ def script(plan: Plan) -> str:
         undos_by_hand=undos_by_hand or "  :",
         rest=rest or "  :",
         own_name="$self" in rest + undos_by_hand,
-        steps="\n".join(line for step in plan.steps for line in _step(step, plan, monitors)),
+        steps="\n".join(line for step in plan.steps for line in _step(step, plan)),
     )
 
 
@@ -80,7 +80,7 @@ def _file(name: str) -> str:
 
 def _companion() -> str:
     """Return the companion with the walker put in the place of its import: one place for each fact."""
-    head, _, rest = _file("templates/monitor.py").partition("# --- the walker goes here\n")
+    head, _, rest = _file("companion.py").partition("# --- the walker goes here\n")
     tail = rest.partition("# --- the walker ends here\n")[2]
     walker = _file("stream.py")
     imports = "from typing import BinaryIO\n"
@@ -120,7 +120,7 @@ def _comment(text: str) -> str:
     return "\n".join(f"# {line}".rstrip() for line in textwrap.wrap(shown, 112, subsequent_indent="  ") or [""])
 
 
-def _step(step: Step, plan: Plan, monitors: list[str]) -> Iterator[str]:
+def _step(step: Step, plan: Plan) -> Iterator[str]:
     number = step.number
     yield ""
     yield _comment(f"Step {number} of {len(plan.steps)}, {step.phase}: {step.title}")
@@ -134,7 +134,7 @@ def _step(step: Step, plan: Plan, monitors: list[str]) -> Iterator[str]:
         yield from lines(command, f"fail {number}{stale}")
     if step.effect != "check":
         yield f"arm {number}"
-        if not step.undo and number <= plan.commit and step.phase != "prepare":
+        if no_return(step, plan):
             yield f"no_return {number}"
     for command in (*step.do, *step.after):
         yield from lines(command, f"fail {number}")
@@ -147,15 +147,10 @@ def _step(step: Step, plan: Plan, monitors: list[str]) -> Iterator[str]:
             yield "hold_signals"
     if number == thaw:
         yield "catch"
-    if monitors and number == _introduced(plan):
+    if number == introduced(plan) and (connected := monitors(plan)):
         yield ""
         yield "# The monitors are connected and negotiated with now: nothing of that is left to the freeze."
-        yield f"ask {quote(canonical({'connect': monitors}))} || fail {number}"
-
-
-def _introduced(plan: Plan) -> int:
-    """Return the number of the step after which the monitors are connected: once it is sure which domain this is."""
-    return next((s.number for s in plan.steps if s.effect == "check" and s.subject == "domain"), 0)
+        yield f"ask {quote(canonical({'connect': connected}))} || fail {number}"
 
 
 def lines(command: Command, failure: str) -> Iterator[str]:
@@ -186,48 +181,6 @@ def _run(command: Run) -> str:
         return f"run {join(command.argv)}"
     said = (str(command.status), command.prints, command.lacks, command.tolerates, str(command.within))
     return f"expect {join(said)} {join(command.argv)}"
-
-
-def by_hand(command: Command) -> Iterator[str]:
-    """Yield a command as a person would give it at a prompt, one line each, to be copied as they stand."""
-    match command:
-        case Run(argv=argv, when=when, unless=unless):
-            guard = f"{join(when)} && " if when else f"{join(unless)} || " if unless else ""
-            yield guard + join(argv)
-        case Qmp(monitor=monitor, execute=execute, arguments=arguments):
-            yield _qmp_by_hand(monitor, execute, arguments)
-        case AwaitJob(monitor=monitor, job=job, complete=complete):
-            state = "pending" if to_json(command)["await-job"].get("pending") else "concluded"
-            yield f"{_qmp_by_hand(monitor, 'query-jobs')}  # again, until {_one_line(job)} is {state}"
-            if complete:
-                ready = _qmp_by_hand(monitor, "job-complete", {"id": job})
-                yield f"{ready}  # once, when it is ready"
-            if state == "concluded":
-                yield _qmp_by_hand(monitor, "job-dismiss", {"id": job})
-        case Seal(image=image, digest=digest, name=name):
-            yield f"{_THIS_SCRIPT} --whole {quote(image)}"
-            if digest:
-                end = f"  {name}".replace("\\", "\\\\").replace("&", "\\&").replace("#", "\\#")
-                yield f"sha256sum <{quote(image)} | sed {quote(f's#  -$#{end}#')} >{quote(digest)}"
-        case Write(path=path, text=text):
-            escaped = text.replace("\\", "\\\\").replace("%", "%%").replace("\n", "\\n")
-            yield f"printf {quote(escaped)} >{quote(path)}"
-        case Rename(source=source, target=target):
-            yield f"test {quote(source)} -ef {quote(target)} || mv -f -T -- {quote(source)} {quote(target)}"
-            yield f"sync -- {join(tuple(dict.fromkeys((dirname(target), dirname(source)))))}"
-        case Capture() | Release():
-            raise Refused([_NO_LIVE])
-        case _:
-            assert_never(command)
-
-
-_THIS_SCRIPT = "sh THIS-SCRIPT"
-
-
-def _qmp_by_hand(monitor: str, execute: str, arguments: Mapping[str, Any] | None = None) -> str:
-    request = {"execute": execute, **({"arguments": dict(arguments)} if arguments else {})}
-    words = ('{"execute":"qmp_capabilities"}', canonical(request))
-    return f"printf '%s\\n' {join(words)} | socat -t 10 - {quote(f'UNIX-CONNECT:{monitor}')}"
 
 
 def _undo(step: Step) -> str:
@@ -262,16 +215,11 @@ def _rest(plan: Plan) -> Iterator[str]:
 
 
 def _told(commands: tuple[Command, ...]) -> Iterator[str]:
-    for command in commands:
-        for line in by_hand(command):
-            if line.startswith(_THIS_SCRIPT):
-                yield f"  say \"    sh '$self'\"{quote(_one_line(line.removeprefix(_THIS_SCRIPT)))}"
-            else:
-                yield f"  say {quote(f'    {_one_line(line)}')}"
-
-
-def _one_line(text: str) -> str:
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    for line in by_hand.lines(commands):
+        if line.startswith(by_hand.WHOLE):
+            yield f"  say \"    sh '$self' --whole\"{quote(line.removeprefix(by_hand.WHOLE))}"
+        else:
+            yield f"  say {quote(f'    {line}')}"
 
 
 def _indent(body: Iterator[str] | list[str]) -> list[str]:

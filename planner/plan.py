@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from planner.commands import Command, canonical, from_json, to_json
+from planner.commands import AwaitJob, Command, Qmp, canonical, from_json, to_json
 from planner.operation import Effect
 
 VERSION = 1
@@ -202,3 +202,19 @@ def rollback(steps: Iterable[Step]) -> list[Step]:
     """Return the steps that have an undo in the order in which undos run: newest first, but first those that need the
     guest stopped, then those that let it go, then the rest, so that the guest runs again as soon as it can."""
     return sorted((step for step in steps if step.undo), key=lambda step: (_ORDER[step.undo_when], -step.number))
+
+
+def monitors(plan: Plan) -> list[str]:
+    """Return the paths of the monitors that a plan speaks with."""
+    commands = [c for step in plan.steps for c in (*step.checks, *step.do, *step.after, *step.undo)]
+    return sorted({command.monitor for command in commands if isinstance(command, Qmp | AwaitJob)})
+
+
+def introduced(plan: Plan) -> int:
+    """Return the number of the step after which the monitors are connected: once it is sure which domain this is."""
+    return next((s.number for s in plan.steps if s.effect == "check" and s.subject == "domain"), 0)
+
+
+def no_return(step: Step, plan: Plan) -> bool:
+    """Say whether a step comes before the commit and yet cannot be undone."""
+    return step.effect != "check" and not step.undo and step.number <= plan.commit and step.phase != "prepare"

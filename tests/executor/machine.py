@@ -106,19 +106,30 @@ class Machine:
         files = {}
         for folder in ("srv", "store", "model/lv", "model/tags"):
             for path in sorted((self.root / folder).rglob("*")):
-                if path.is_file() and path.name != "journal":
+                if path.is_file() and path.name != "journal" and path.parent.name != "applied":
                     files[str(path.relative_to(self.root))] = path.read_bytes()
         return files, self.graph.state()
 
     @contextmanager
-    def qemu(self, fault_at: int = 0, fault: str = "") -> Iterator[Server]:
+    def qemu(self, fault_at: int = 0, fault: str = "", fault_call: tuple[str, int] = ("", 0)) -> Iterator[Server]:
         self.socket.unlink(missing_ok=True)
         server = Server(self.socket, self.model, self.graph)
-        server.fault_at, server.fault = fault_at, fault
+        server.fault_at, server.fault, server.fault_call = fault_at, fault, fault_call
         try:
             yield server
         finally:
             server.close()
+
+    def printed(self, plan: Plan, shell: str) -> list[str]:
+        file = self.root / "script.sh"
+        file.write_text(script(plan))
+        return [*shell.split(), str(file)]
+
+    def saved(self, plan: Plan) -> list[str]:
+        """Return the words that carry a plan out by domsnap itself."""
+        file = self.root / "plan.json"
+        file.write_text(plan.text())
+        return [sys.executable, str(Path(__file__).parent / "apply_plan.py"), str(file)]
 
     def companion_ends(self) -> bool:
         """Return whether the companion of the last run ends, which it may do a little later than its script."""
@@ -136,22 +147,23 @@ class Machine:
         *words: str,
         fault_at: int = 0,
         fault: str = "",
+        fault_call: tuple[str, int] = ("", 0),
         also: str = "",
         shell: str = "dash",
         unread: bool = False,
     ) -> Outcome:
-        file = self.root / "script.sh"
-        file.write_text(script(plan))
+        argv = self.printed(plan, shell) if shell else self.saved(plan)
         (self.model / "trace").write_text("")
         (self.model / "failed").unlink(missing_ok=True)
         environment = {
             "DOMSNAP_PATH": f"{self.root}/bin:/usr/sbin:/usr/bin:/sbin:/bin", "DOMSNAP_RUN": str(self.root / "lock"),
             "HOST": str(self.model), "NAME": "web01", "UUID": UUID, "FAULT_AT": str(fault_at), "FAULT": fault,
-            "ALSO": also, "PATH": "/usr/bin:/bin",
+            "PYTHONPATH": str(Path(__file__).parents[2]), "FAULT_CALL": fault_call[0],
+            "FAULT_NTH": str(fault_call[1]), "ALSO": also, "PATH": "/usr/bin:/bin",
         }  # fmt: skip
-        start = ("sh", "-c", 'echo $$ >"$HOST/pid"; exec "$@"', "sh", *shell.split(), str(file), *words)
+        start = ("sh", "-c", 'echo $$ >"$HOST/pid"; exec "$@"', "sh", *argv, *words)
         # A file, not a pipe: what a killed script leaves behind may hold a pipe open.
-        with self.qemu(fault_at, fault), (self.root / "said").open("w") as file_said, nobody() as pipe:
+        with self.qemu(fault_at, fault, fault_call), (self.root / "said").open("w") as file_said, nobody() as pipe:
             done = subprocess.run(
                 start, stdout=subprocess.PIPE, stderr=pipe if unread else file_said, text=True, env=environment,
                 check=False, timeout=120,

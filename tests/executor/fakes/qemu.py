@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,7 @@ class Server:
     def __init__(self, path: Path, host: Path, graph: Graph) -> None:
         self.host, self.graph = host, graph
         self.fault_at, self.fault = 0, ""
+        self.fault_call = ("", 0)
         self.silent = False
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.bind(str(path))
@@ -114,16 +116,28 @@ class Server:
                 connection, _ = self.socket.accept()
             except OSError:
                 return
-            with connection, connection.makefile("rw", encoding="utf-8") as stream:
+            with connection:
                 try:
-                    self._talk(stream)
+                    self._talk(connection)
                 except OSError:
                     continue
 
-    def _talk(self, stream: Any) -> None:
+    def _requests(self, stream: socket.socket) -> Iterator[Any]:
+        """Yield requests as they come, with or without an end of line: a monitor takes both."""
+        text = ""
+        while data := stream.recv(65536):
+            text += data.decode()
+            while text := text.lstrip():
+                try:
+                    request, end = json.JSONDecoder().raw_decode(text)
+                except ValueError:
+                    break
+                text = text[end:]
+                yield request
+
+    def _talk(self, stream: socket.socket) -> None:
         self._send(stream, GREETING)
-        for line in stream:
-            request = json.loads(line)
+        for request in self._requests(stream):
             if request["execute"] == "qmp_capabilities":
                 self._send(stream, {"return": {}, "id": request.get("id")})
                 continue
@@ -138,7 +152,9 @@ class Server:
         trace = self.host / "trace"
         with trace.open("a") as file:
             file.write(f"qmp {execute}\n")
-        fault = self.fault if len(trace.read_text().splitlines()) == self.fault_at else ""
+        calls = trace.read_text().splitlines()
+        here = len(calls) == self.fault_at or (f"qmp {execute}", calls.count(f"qmp {execute}")) == self.fault_call
+        fault = self.fault if here else ""
         failure = {"error": {"class": "GenericError", "desc": "made to fail"}}
         if fault == "before":
             return failure
@@ -151,6 +167,5 @@ class Server:
         return failure if fault == "after" else done
 
     @staticmethod
-    def _send(stream: Any, message: dict[str, Any]) -> None:
-        stream.write(json.dumps(message) + "\r\n")
-        stream.flush()
+    def _send(stream: socket.socket, message: dict[str, Any]) -> None:
+        stream.sendall(json.dumps(message).encode() + b"\r\n")

@@ -330,14 +330,14 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def query(monitor: Monitor, execute: str) -> Any:
+def query(monitor: Any, execute: str) -> Any:
     message = monitor.send(execute, {})
     if "error" in message:
         raise Failed(f"{execute}: {message['error']['desc']}")
     return message["return"]
 
 
-def qmp(monitor: Monitor, command: Any, given: Given) -> None:
+def qmp(monitor: Any, command: Any, given: Any) -> None:
     when = command.get("when")
     if when and not re.search(when[1], canonical(query(monitor, when[0]))):
         return
@@ -351,7 +351,7 @@ def qmp(monitor: Monitor, command: Any, given: Given) -> None:
         given.wait(0.2)
 
 
-def attempt(monitor: Monitor, command: Any) -> str:
+def attempt(monitor: Any, command: Any) -> str:
     message = monitor.send(command["execute"], command.get("arguments", {}))
     if "error" in message:
         said = message["error"]["desc"]
@@ -367,7 +367,7 @@ def attempt(monitor: Monitor, command: Any) -> str:
     return ""
 
 
-def await_job(monitor: Monitor, command: Any, given: Given) -> None:
+def await_job(monitor: Any, command: Any, given: Any) -> None:
     name, completed = command["job"], False
     while True:
         job = next((each for each in query(monitor, "query-jobs") if each["id"] == name), None)
@@ -390,7 +390,7 @@ def await_job(monitor: Monitor, command: Any, given: Given) -> None:
         given.wait(0.1)
 
 
-def seal(command: Any, given: Given) -> None:
+def seal(command: Any, given: Any) -> None:
     with open(command["image"], "rb") as file:
         walk(file)
         os.fsync(file.fileno())
@@ -412,7 +412,7 @@ def seal(command: Any, given: Given) -> None:
         os.close(folder)
 
 
-def answer(line: str, monitors: dict[str, Monitor], given: Given) -> None:
+def answer(line: str, monitors: dict[str, Monitor], given: Any) -> None:
     ((kind, command),) = json.loads(line).items()
     if kind == "idle":
         return
@@ -592,7 +592,7 @@ rest() {
     say '    test -d /proc/1400 && kill -s CONT -- 1400'
   fi
   if [ "$1" -le 10 ]; then
-    say "    sh '$self'"' --whole /var/lib/domsnap/web01/before-upgrade/memory.part'
+    say "    sh '$self' --whole"' /var/lib/domsnap/web01/before-upgrade/memory.part'
     say '    sha256sum </var/lib/domsnap/web01/before-upgrade/memory.part | sed '\''s#  -$#  /var/lib/domsnap/web01/before-upgrade/memory#'\'' >/var/lib/domsnap/web01/before-upgrade/memory.sha256'
     say '    test /var/lib/domsnap/web01/before-upgrade/memory.part -ef /var/lib/domsnap/web01/before-upgrade/memory || mv -f -T -- /var/lib/domsnap/web01/before-upgrade/memory.part /var/lib/domsnap/web01/before-upgrade/memory'
     say '    sync -- /var/lib/domsnap/web01/before-upgrade'

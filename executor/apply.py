@@ -1,0 +1,177 @@
+"""Carries a plan out: checks, arm, do, look; and when something fails, undo, the guest first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from executor import by_hand
+from executor.companion import Failed
+from executor.journal import Journal, started
+from executor.perform import Performer
+from executor.signals import Signals
+from planner.commands import Command
+from planner.plan import Plan, Step, introduced, monitors, no_return, rollback
+
+Kind = Literal["step", "undo", "trouble", "end", "hand"]
+Tell = Callable[[Kind, str], None]
+
+
+class Stopped(Exception):
+    """A signal has come; the text is empty."""
+
+
+class Stale(Failed):
+    """The domain is not the one that was planned for."""
+
+
+@dataclass(slots=True)
+class Run:
+    """One run of a plan; `tell` is told each thing worth saying, as a kind and a text."""
+
+    plan: Plan
+    journal: Journal
+    signals: Signals
+    tell: Tell
+    armed: list[int] = field(default_factory=list)
+    committed: bool = False
+    step: int = 0
+    performer: Performer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.performer = Performer(self.signals, self._begun)
+
+    def go(self) -> int:
+        """Carry the plan out and return the exit status: 0, 1 a check failed, 3 stale, 5 undone, 6 attention needed,
+        128+n ended by signal n and undone."""
+        try:
+            status = self._steps(self.plan.steps)
+        finally:
+            self.performer.close()
+        self.journal.note("end", status=status)
+        return status
+
+    def _steps(self, steps: Iterable[Step]) -> int:
+        try:
+            for step in steps:
+                self._one(step)
+        except Stopped:
+            return self._fail(128 + self.signals.came)
+        except Failed as error:
+            self.tell("trouble", str(error))
+            if self.signals.pending:
+                return self._fail(128 + self.signals.came)
+            return self._fail(5 if self.armed else 3 if isinstance(error, Stale) else 1)
+        return 0
+
+    def _one(self, step: Step) -> None:
+        self.step = step.number
+        self.tell("step", f"[{step.number}/{len(self.plan.steps)}] {step.title}")
+        for command in step.checks:
+            try:
+                self._do(command)
+            except Failed as error:
+                raise Stale(str(error)) if step.effect == "check" and step.subject == "domain" else error from None
+        if step.effect != "check":
+            self.armed.append(step.number)
+            self.journal.note("arm", step=step.number)
+        for count, command in enumerate(step.do, 1):
+            self._do(command)
+            self.journal.note("did", step=step.number, command=count)
+        for command in step.after:
+            self._do(command)
+        thaw = max((each.number for each in self.plan.steps if each.phase == "thaw"), default=0)
+        if step.commit:
+            self.committed = True
+            self.signals.held = step.number < thaw  # no signal may come between this and the guest
+        if step.number == thaw:
+            self.signals.held = False
+        self.journal.note("done", step=step.number)
+        if step.number == introduced(self.plan):
+            # Negotiated with now, once it is sure which domain this is: nothing of that is left to the freeze.
+            self.performer.monitors.connect(monitors(self.plan))
+
+    def _do(self, command: Command) -> None:
+        self._look_up()
+        self.performer.do(command)
+        self._look_up()
+
+    def _look_up(self) -> None:
+        if self.signals.pending:
+            raise Stopped
+
+    def _begun(self, pid: int) -> None:
+        self.journal.note("child", sync=False, pid=pid, started=started(pid))
+
+    def _fail(self, status: int) -> int:
+        """Say what failed, undo what can be undone, and return the exit status."""
+        came = self.signals.pending
+        self.signals.held = True  # nothing stops an undo
+        what = (
+            f"interrupted by signal {came} during" if came else f"failed in step {self.step} of {len(self.plan.steps)}"
+        )
+        self.tell("end", f"{what}: {self.plan.steps[self.step - 1].title}")
+        self.journal.note("failed", step=self.step, signal=came)
+        if self.committed:
+            return self._rest()
+        if not self.armed:
+            stale = "; the domain is not the one that was planned for: plan again" if status == 3 else ""
+            self.tell("end", f"nothing was changed{stale}")
+            return status
+        return status if self.undo() else 6
+
+    def undo(self) -> bool:
+        """Undo the armed steps, the guest first; return whether all is as it was. What is not is said."""
+        bad: set[int] = set()
+        undoable = {step.number for step in self.plan.steps if step.undo}
+        for step in rollback(self.plan.steps):
+            if step.number not in self.armed:
+                continue
+            if needed := sorted(set(step.undo_needs) & bad & undoable):
+                self.tell("undo", f"step {step.number} is left as it is: it needs the undo of step {needed[0]}")
+                bad.add(step.number)
+                continue
+            self.tell("undo", f"undoing step {step.number}")
+            try:
+                for command in step.undo:
+                    self.performer.do(command)
+            except Failed as error:
+                self.tell("trouble", str(error))
+                bad.add(step.number)
+            else:
+                self.journal.note("undone", step=step.number)
+        return self._undone(bad)
+
+    def _undone(self, bad: set[int]) -> bool:
+        final = [step.number for step in self.plan.steps if step.number in self.armed and no_return(step, self.plan)]
+        if not bad and not final:
+            self.tell("end", "everything was undone")
+            return True
+        if final:
+            said = ", ".join(map(str, final))
+            self.tell(
+                "end", f"what could be undone is undone; steps {said} cannot be: look at the domain and plan again"
+            )
+        if bad:
+            self.tell(
+                "end", "not everything could be undone; finish by hand, each line when the one before has worked:"
+            )
+            for step in rollback(self.plan.steps):
+                if step.number in bad:
+                    self._by_hand(step.undo)
+        return False
+
+    def _rest(self) -> int:
+        self.tell(
+            "end",
+            "nothing is undone any more; plan again, or finish by hand, each line when the one before has worked:",
+        )
+        for step in self.plan.steps:
+            if step.number >= max(self.step, self.plan.commit + 1):
+                self._by_hand(step.do)
+        return 6
+
+    def _by_hand(self, commands: tuple[Command, ...]) -> None:
+        for line in by_hand.lines(commands):
+            self.tell("hand", line)

@@ -1,0 +1,126 @@
+"""The journal of one plan: a line, made durable, before and after each thing that changes the host.
+
+It begins with the plan itself, so that what a killed process left can be finished or undone by the next one, with the
+same commands. Its name is the plan's id: a plan is carried out once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from executor.lock import now
+from planner.plan import Plan, plan_from_json
+
+FOLDER = "applied"
+VERSION = 1
+
+
+class Journal:
+    """An open journal; `note` adds a line."""
+
+    def __init__(self, path: Path, *, new: bool) -> None:
+        """Open it; raises FileExistsError if a new one is there already, FileNotFoundError if an old one is not."""
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        self.path = path
+        self.file = os.open(path, flags | (os.O_CREAT | os.O_EXCL if new else 0), 0o600)
+
+    def note(self, event: str, *, sync: bool = True, **said: Any) -> None:
+        """Add a line; raises OSError. Not durable with sync=False: it survives this process, not the machine."""
+        line = json.dumps({"at": now(), "event": event, **said}, separators=(",", ":"), ensure_ascii=False)
+        data = f"{line}\n".encode("utf-8", "surrogateescape")
+        if os.write(self.file, data) != len(data):
+            raise OSError(28, "no space left for the journal", str(self.path))
+        if sync:
+            os.fdatasync(self.file)
+
+    def close(self) -> None:
+        os.close(self.file)
+
+
+def begin(plan: Plan, folder: Path) -> Journal:
+    """Return the journal of a plan that is about to be carried out, in the folder of its domain.
+
+    Raises FileExistsError if the plan was carried out before, or begun and neither finished nor undone.
+    """
+    place = folder / FOLDER
+    place.mkdir(mode=0o700, exist_ok=True)
+    path = place / f"{plan.id}.jsonl"
+    if path.exists() and read(path).status not in (None, 0, 6):
+        journal = Journal(path, new=False)
+        journal.note("again")
+        return journal
+    journal = Journal(path, new=True)
+    journal.note("plan", version=VERSION, plan=json.loads(plan.text()))
+    for each in (place, folder):
+        _sync_folder(each)
+    return journal
+
+
+@dataclass(slots=True)
+class Past:
+    """What a journal says was done: numbers of the steps armed, undone and done, commands done by step; `status` is the
+    exit status if the run came to its end; `child` the pid and start time of the program that ran last."""
+
+    plan: Plan
+    since: str
+    armed: list[int] = field(default_factory=list)
+    undone: set[int] = field(default_factory=set)
+    done: set[int] = field(default_factory=set)
+    commands: dict[int, int] = field(default_factory=dict)
+    child: tuple[int, int] | None = None
+    status: int | None = None
+
+    @property
+    def committed(self) -> bool:
+        return self.plan.commit in self.done
+
+
+def read(path: Path) -> Past:
+    """Return what a journal says; raises ValueError if it is none. A last line that was cut off counts for nothing."""
+    lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines(keepends=True)
+    whole = [json.loads(line) for line in lines if line.endswith("\n")]
+    if not whole or whole[0].get("event") != "plan":
+        raise ValueError(f"{path} does not begin with a plan")
+    if whole[0].get("version") != VERSION:
+        raise ValueError(f"{path} is of version {whole[0].get('version')}; this domsnap reads {VERSION}")
+    past = Past(plan_from_json(whole[0]["plan"]), whole[0]["at"])
+    for line in whole[1:]:
+        match line:
+            case {"event": "again", "at": since}:
+                past = Past(past.plan, since)
+            case {"event": "arm", "step": number}:
+                past.armed.append(number)
+            case {"event": "child", "pid": pid, "started": started}:
+                past.child = (pid, started)
+            case {"event": "did", "step": number, "command": count}:
+                past.commands[number] = count
+            case {"event": "done", "step": number}:
+                past.done.add(number)
+            case {"event": "undone", "step": number}:
+                past.undone.add(number)
+            case {"event": "end", "status": status}:
+                past.status = status
+            case _:
+                pass
+    return past
+
+
+def started(pid: int) -> int:
+    """Return when a process began, in clock ticks after the machine did (field 22 of /proc/PID/stat, proc(5)); 0 if it
+    is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def _sync_folder(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

@@ -1,0 +1,73 @@
+"""Carries out one command of a plan."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import assert_never
+
+from executor import companion, programs
+from executor.companion import Failed
+from executor.monitors import Monitors
+from executor.signals import Signals
+from executor.stream import BrokenImage
+from planner.commands import AwaitJob, Capture, Command, Qmp, Release, Rename, Run, Seal, Write, to_json
+
+
+class Performer:
+    """Carries out commands; it holds the connections to the monitors. `begun` is told the pid of each program."""
+
+    def __init__(self, signals: Signals, begun: Callable[[int], None] = lambda _: None) -> None:
+        self.signals, self.begun = signals, begun
+        self.monitors = Monitors()
+
+    def close(self) -> None:
+        self.monitors.close()
+
+    def do(self, command: Command) -> None:
+        """Carry a command out; raises Failed with what went wrong, in one line or a few."""
+        try:
+            self._do(command)
+        except (OSError, BrokenImage) as error:
+            raise Failed(str(error)) from None
+
+    def _do(self, command: Command) -> None:
+        match command:
+            case Run():
+                programs.run(command, self.signals, self.begun)
+            case Qmp(monitor=monitor):
+                companion.qmp(self.monitors.to(monitor), to_json(command)["qmp"], self.signals)
+            case AwaitJob(monitor=monitor):
+                companion.await_job(self.monitors.to(monitor), to_json(command)["await-job"], self.signals)
+            case Seal():
+                companion.seal(to_json(command)["seal"], self.signals)
+            case Write(path=path, text=text):
+                _write(path, text)
+            case Rename(source=source, target=target):
+                _rename(source, target)
+            case Capture() | Release():
+                raise Failed("a live capture cannot be carried out by this version; use `capture: paused`")
+            case _:
+                assert_never(command)
+
+
+def _write(path: str, text: str) -> None:
+    """Write a new file and make it durable."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(file, "wb") as stream:
+        stream.write(text.encode("utf-8", "surrogateescape"))
+        stream.flush()
+        os.fsync(file)
+
+
+def _rename(source: str, target: str) -> None:
+    """Rename over what is there, and make it durable. Two names of one file are left as they are (rename(2))."""
+    if not (os.path.exists(target) and os.path.samefile(source, target)):
+        os.rename(source, target)
+    for folder in dict.fromkeys((Path(target).parent, Path(source).parent)):
+        file = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)

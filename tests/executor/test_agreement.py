@@ -1,0 +1,73 @@
+"""`apply` and the printed script do the same: the same programs and requests, in the same order, and the same end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from planner.plan import Verb
+from schema import spec as language
+from tests.executor.machine import Machine, Outcome
+from tests.executor.test_script_host import EXTERNAL, planned
+
+DISKS = pytest.mark.parametrize("disks", [EXTERNAL, ()], ids=["external and copies", "internal and reflink"])
+VERBS = pytest.mark.parametrize("verb", ["create", "revert", "delete"])
+Disks = tuple[language.Disk, ...]
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path / "m", "qrvtl")
+
+
+def own(call: str) -> bool:
+    """Say whether a call is the plan's. A script moves and syncs with programs, and makes its own folders first."""
+    return not call.startswith(("mv ", "sync ", "mkdir -- ", "mkdir -p -- "))
+
+
+def trace(outcome: Outcome) -> list[str]:
+    return [call for call in outcome.trace if own(call)]
+
+
+def both(machine: Machine, verb: Verb, disks: Disks, fault: str = "", at: tuple[str, int] = ("", 0)) -> None:
+    printed = machine.run(planned(machine, verb, *disks), fault=fault, fault_call=at)
+    applied = machine.run(planned(machine, verb, *disks), fault=fault, fault_call=at, shell="")
+    where = f"{fault} at {at}\n{printed.said}\n{applied.said}"
+    assert trace(applied) == trace(printed), where
+    assert (applied.status, applied.guest, applied.monitor) == (printed.status, printed.guest, printed.monitor), where
+    assert applied.undone == printed.undone, where
+    # What QEMU and the host are left with, too; what is written down of the same plan is the same.
+    assert applied.state == printed.state, where
+
+
+def calls(machine: Machine, verb: Verb, disks: Disks) -> Iterator[tuple[str, int]]:
+    """Yield each call of a plan, with how many times it was made by then."""
+    seen: Counter[str] = Counter()
+    for call in trace(machine.run(planned(machine, verb, *disks))):
+        seen[call] += 1
+        yield call, seen[call]
+
+
+@VERBS
+@DISKS
+def test_they_agree_when_nothing_fails(machine: Machine, verb: Verb, disks: Disks) -> None:
+    both(machine, verb, disks)
+
+
+@DISKS
+@pytest.mark.parametrize("how", ["before", "after", "signal"])
+def test_they_agree_when_some_call_of_a_create_fails(machine: Machine, how: str, disks: Disks) -> None:
+    for at in list(calls(machine, "create", disks))[{"before": 5, "after": 17, "signal": 11}[how] :: 29]:
+        both(machine, "create", disks, how, at)
+
+
+@pytest.mark.slow
+@VERBS
+@DISKS
+@pytest.mark.parametrize("how", ["before", "after", "signal"])
+def test_they_agree_whichever_call_fails(machine: Machine, how: str, verb: Verb, disks: Disks) -> None:
+    for at in list(calls(machine, verb, disks)):
+        both(machine, verb, disks, how, at)
