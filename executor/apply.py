@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from executor import by_hand
 from executor.companion import Failed
-from executor.journal import Journal, started
+from executor.journal import Journal, Past, started
 from executor.perform import Performer
 from executor.signals import Signals
 from planner.commands import Command
@@ -45,17 +45,32 @@ class Run:
     def go(self) -> int:
         """Carry the plan out and return the exit status: 0, 1 a check failed, 3 stale, 5 undone, 6 attention needed,
         128+n ended by signal n and undone."""
+        return self._end(lambda: self._steps(self.plan.steps))
+
+    def finish(self, past: Past) -> int:
+        """Do what is left of a plan that was cut off after its commit; return the exit status, 0 or 6."""
+        self.armed, self.committed = past.armed, True
+        left = [step for step in self.plan.steps if step.number not in past.done]
+        return self._end(lambda: self._steps(left, past.commands))
+
+    def take_back(self, past: Past) -> int:
+        """Undo a plan that was cut off before its commit; return the exit status, 5 or 6."""
+        self.armed = [number for number in past.armed if number not in past.undone]
+        self.signals.held = True
+        return self._end(lambda: 5 if self.undo() else 6)
+
+    def _end(self, act: Callable[[], int]) -> int:
         try:
-            status = self._steps(self.plan.steps)
+            status = act()
         finally:
             self.performer.close()
         self.journal.note("end", status=status)
         return status
 
-    def _steps(self, steps: Iterable[Step]) -> int:
+    def _steps(self, steps: Iterable[Step], did: Mapping[int, int] | None = None) -> int:
         try:
             for step in steps:
-                self._one(step)
+                self._one(step, (did or {}).get(step.number, 0), again=did is not None)
         except Stopped:
             return self._fail(128 + self.signals.came)
         except Failed as error:
@@ -65,10 +80,11 @@ class Run:
             return self._fail(5 if self.armed else 3 if isinstance(error, Stale) else 1)
         return 0
 
-    def _one(self, step: Step) -> None:
+    def _one(self, step: Step, did: int = 0, *, again: bool = False) -> None:
+        """Carry a step out, but for its first `did` commands; `again`: the next one may have been done, or begun."""
         self.step = step.number
         self.tell("step", f"[{step.number}/{len(self.plan.steps)}] {step.title}")
-        for command in step.checks:
+        for command in () if again else step.checks:
             try:
                 self._do(command)
             except Failed as error:
@@ -77,7 +93,13 @@ class Run:
             self.armed.append(step.number)
             self.journal.note("arm", step=step.number)
         for count, command in enumerate(step.do, 1):
-            self._do(command)
+            if count <= did:
+                continue
+            if again:
+                self._look_up()
+                self.performer.do_again(command)
+            else:
+                self._do(command)
             self.journal.note("did", step=step.number, command=count)
         for command in step.after:
             self._do(command)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 from executor import journal, lock
 from executor.apply import Run, Tell
+from executor.guardian import watching
 from executor.signals import caught
 from planner.commands import Capture, Release
 from planner.plan import Plan
 from schema.diagnostic import Diagnostic, Refused
 
 
-def carry_out(plan: Plan, tell: Tell) -> int:
+def carry_out(plan: Plan, tell: Tell, *, guard: bool = True) -> int:
     """Carry a plan out and return the exit status: 0 done; 1 a check failed; 3 stale; 5 failed and undone; 6 attention
-    needed; 128+n ended by signal n and undone. `tell` is told each thing worth saying.
+    needed; 128+n ended by signal n and undone. `tell` is told each thing worth saying. guard: have a guardian.
 
     Raises Refused for a plan that cannot be carried out, Applied for one that was, lock.Locked while another runs.
     """
@@ -26,12 +28,13 @@ def carry_out(plan: Plan, tell: Tell) -> int:
     subject = plan.domains[0]
     folder = Path(plan.store) / subject.name
     os.umask(0o077)
-    with lock.held(subject.uuid, plan.id), caught() as signals:
+    with lock.held(subject.uuid, plan.id) as held, caught() as signals:
         trust(folder)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         notes = journal.begin(plan, folder)
         try:
-            return Run(plan, notes, signals, tell).go()
+            with watching(notes.path, held, tell) if guard else nullcontext():
+                return Run(plan, notes, signals, tell).go()
         finally:
             notes.close()
 

@@ -21,7 +21,8 @@ def held(uuid: str, plan: str) -> Iterator[Path]:
     """Hold a domain's lock; raises Locked. Programs do not inherit it; it ends with this process."""
     folder = Path(os.environ.get("DOMSNAP_RUN", RUN))
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    file = os.open(folder / f"{uuid}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    path = folder / f"{uuid}.lock"
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -29,7 +30,7 @@ def held(uuid: str, plan: str) -> Iterator[Path]:
             raise Locked(os.pread(file, 500, 0).decode("utf-8", "replace").strip() or "by a process unknown") from None
         os.ftruncate(file, 0)
         os.pwrite(file, f"process {os.getpid()} runs plan {plan} since {now()}\n".encode(), 0)
-        yield folder
+        yield path
     finally:
         os.close(file)
 

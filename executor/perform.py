@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import assert_never
 
@@ -13,6 +14,13 @@ from executor.monitors import Monitors
 from executor.signals import Signals
 from executor.stream import BrokenImage
 from planner.commands import AwaitJob, Capture, Command, Qmp, Release, Rename, Run, Seal, Write, to_json
+
+# What QEMU says of a request that was carried out before: a node or job that is there, a node, tag or job that is gone,
+# a job that has done what it is told to do.
+_DONE = (
+    "Duplicate nodes|already in use|Failed to find node|does not exist|Job not found|cannot accept command verb"
+    "|not found in the graph"
+)
 
 
 class Performer:
@@ -31,6 +39,24 @@ class Performer:
             self._do(command)
         except (OSError, BrokenImage) as error:
             raise Failed(str(error)) from None
+
+    def do_again(self, command: Command) -> None:
+        """Carry out a command that may have been done, or begun, by a process that was killed; raises Failed.
+
+        What is done stays done; a file half written, which no other program knows yet, is written anew.
+        """
+        match command:
+            case Rename(source=source, target=target) if not os.path.lexists(source) and os.path.lexists(target):
+                return
+            case Write(path=path) | Seal(digest=path) if path and os.path.lexists(path):
+                os.unlink(path)
+            case AwaitJob():
+                command = replace(command, optional=True)
+            case Qmp(tolerates=tolerates):
+                command = replace(command, tolerates="|".join(filter(None, (tolerates, _DONE))))
+            case _:
+                pass
+        self.do(command)
 
     def _do(self, command: Command) -> None:
         match command:

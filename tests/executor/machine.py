@@ -120,6 +120,15 @@ class Machine:
         finally:
             server.close()
 
+    def ends(self, plan: Plan) -> bool:
+        """Return whether the journal of a plan comes to its end."""
+        journal = self.root / f"store/web01/applied/{plan.id}.jsonl"
+        for _ in range(600):
+            if journal.exists() and '"event":"end"' in journal.read_text():
+                return True
+            time.sleep(0.1)
+        return False
+
     def printed(self, plan: Plan, shell: str) -> list[str]:
         file = self.root / "script.sh"
         file.write_text(script(plan))
@@ -151,6 +160,7 @@ class Machine:
         also: str = "",
         shell: str = "dash",
         unread: bool = False,
+        guarded: bool = False,
     ) -> Outcome:
         argv = self.printed(plan, shell) if shell else self.saved(plan)
         (self.model / "trace").write_text("")
@@ -168,6 +178,7 @@ class Machine:
                 start, stdout=subprocess.PIPE, stderr=pipe if unread else file_said, text=True, env=environment,
                 check=False, timeout=120,
             )  # fmt: skip
+            assert not guarded or self.ends(plan), "the guardian does not come to an end"
         assert done.stdout == ""
         assert self.companion_ends(), "the companion has outlived its script"
         told = (self.root / "said").read_text()

@@ -69,5 +69,5 @@ def test_they_agree_when_some_call_of_a_create_fails(machine: Machine, how: str,
 @DISKS
 @pytest.mark.parametrize("how", ["before", "after", "signal"])
 def test_they_agree_whichever_call_fails(machine: Machine, how: str, verb: Verb, disks: Disks) -> None:
-    for at in list(calls(machine, verb, disks)):
+    for at in list(calls(machine, verb, disks))[::3]:
         both(machine, verb, disks, how, at)

@@ -158,10 +158,15 @@ class Server:
         failure = {"error": {"class": "GenericError", "desc": "made to fail"}}
         if fault == "before":
             return failure
+        if fault == "killed before":
+            os.kill(int((self.host / "pid").read_text()), signal.SIGKILL)
+            return failure
         try:
             done: dict[str, Any] = {"return": self.graph.do(execute, arguments)}
         except Rejected as error:
             done = {"error": {"class": "GenericError", "desc": str(error)}}
+        if fault.startswith("killed"):
+            os.kill(int((self.host / "pid").read_text()), signal.SIGKILL)
         if fault == "signal":
             os.kill(int((self.host / "pid").read_text()), signal.SIGTERM)
         return failure if fault == "after" else done

@@ -1,0 +1,95 @@
+"""What a killed domsnap has left: found by its journal, and finished or undone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from executor import journal, lock
+from executor.apply import Run, Tell
+from executor.journal import FOLDER, Journal, Past, started
+from executor.signals import Signals, caught
+from schema.diagnostic import Diagnostic, Refused
+
+
+def unfinished(store: str, domain: str = "*") -> Iterator[tuple[Path, Past]]:
+    """Yield the journals in a store of plans that did not come to their end, with what they say."""
+    for path in sorted(Path(store).glob(f"{domain}/{FOLDER}/*.jsonl")):
+        past = journal.read(path)
+        if past.status is None:
+            yield path, past
+
+
+def resume(path: Path, tell: Tell) -> int:
+    """Finish a plan that was cut off; one that was cut off before its commit is undone first and then carried out anew.
+
+    A revert that had ended the domain finds another one then, and is stale (3). Returns the exit status, as
+    `carry_out`. Raises Locked, and Refused if it came to its end meanwhile.
+    """
+    with lock.held(*_who(path)), caught() as signals:
+        past, notes = _reopen(path, tell, signals)
+        try:
+            if past.committed:
+                return Run(past.plan, notes, signals, tell).finish(past)
+            status = Run(past.plan, notes, signals, tell).take_back(past)
+            if status != 5 or signals.came:
+                return status
+            signals.held = False
+            notes.note("again")
+            return Run(past.plan, notes, signals, tell).go()
+        finally:
+            notes.close()
+
+
+def abort(path: Path, tell: Tell) -> int:
+    """Undo a plan that was cut off; returns 0, or 6 if something is left. Raises Locked; Refused after the commit."""
+    with lock.held(*_who(path)), caught() as signals:
+        past, notes = _reopen(path, tell, signals)
+        try:
+            if past.committed:
+                raise Refused([_COMMITTED])
+            return 0 if Run(past.plan, notes, signals, tell).take_back(past) == 5 else 6
+        finally:
+            notes.close()
+
+
+def settle(path: Path, tell: Tell, signals: Signals) -> int:
+    """Let the guest run on: undo before the commit, finish after it. For who holds the lock already."""
+    past, notes = _reopen(path, tell, signals)
+    try:
+        run = Run(past.plan, notes, signals, tell)
+        return run.finish(past) if past.committed else run.take_back(past)
+    finally:
+        notes.close()
+
+
+def _who(path: Path) -> tuple[str, str]:
+    plan = journal.read(path).plan
+    return plan.domains[0].uuid, plan.id
+
+
+def _reopen(path: Path, tell: Tell, signals: Signals) -> tuple[Past, Journal]:
+    """Return what was done, once the program that ran last has ended: it must not act beside us."""
+    past = journal.read(path)
+    if past.status is not None:
+        raise Refused([Diagnostic("this plan has come to its end", f"{path} says so", "")])
+    told = False
+    while past.child and past.child[1] and started(past.child[0]) == past.child[1]:
+        if not told:
+            tell(
+                "step",
+                f"process {past.child[0]}, which the one that was killed had started, still runs: waiting for its end",
+            )
+            told = True
+        signals.wait(0.1) if not signals.held else time.sleep(0.1)
+    notes = Journal(path, new=False)
+    notes.note("reopened")
+    return past, notes
+
+
+_COMMITTED = Diagnostic(
+    "this plan cannot be undone any more",
+    "it was cut off after its commit: the domain goes on with what it did",
+    "finish it with `domsnap resume`",
+)

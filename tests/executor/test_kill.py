@@ -1,0 +1,99 @@
+"""A killed `apply`, whatever it was at: `abort` brings back what was, `resume` makes it whole; both can be killed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from planner.plan import Verb
+from tests.executor.machine import Machine, Outcome
+from tests.executor.test_agreement import DISKS, VERBS, Disks, calls
+from tests.executor.test_script_host import planned
+
+KILLED = pytest.mark.parametrize("how", ["killed before", "killed, and late", "killed"])
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path / "m", "qrvtl")
+
+
+def whole(done: Outcome, state: object, where: str) -> None:
+    assert done.status == 0, where
+    assert (done.guest, done.monitor) == ("running", "S"), where
+    assert done.state == state, where
+
+
+def sweep(machine: Machine, verb: Verb, disks: Disks, how: str, ending: str, first: int = 0, stride: int = 1) -> None:
+    """Kill a run at each call in turn; end it by `ending`, which is killed once in the middle first."""
+    points = list(calls(machine, verb, disks))[first::stride]
+    wanted = machine.run(planned(machine, verb, *disks), shell="").state
+    for at in points:
+        plan = planned(machine, verb, *disks)
+        before = machine.state()
+        killed = machine.run(plan, "alone", shell="", fault=how, fault_call=at)
+        assert killed.status == -9, killed.said
+        said = [killed.said]
+        for words, nth in ((ending, 2), (ending, 0)):
+            done = machine.run(plan, words, shell="", fault="killed", fault_at=nth)
+            said.append(f"--- {words}\n{done.said}")
+            if done.status != -9:
+                break
+        where = f"{how} at {at}\n" + "".join(said)
+        if ending == "abort" and "cannot be undone any more" in done.said:
+            assert done.status == 1, where
+            whole(machine.run(plan, "resume", shell=""), wanted, where)
+        elif done.status == 3:
+            # The undo has restored the domain, as another one: the plan is stale, and all is as it was.
+            assert (ending, verb) == ("resume", "revert"), where
+            assert "everything was undone" in done.said, where
+            whole(replace(done, status=0), before, where)
+        else:
+            whole(done, before if ending == "abort" else wanted, where)
+
+
+def guarded(machine: Machine, verb: Verb, disks: Disks, how: str, first: int, stride: int) -> None:
+    points = list(calls(machine, verb, disks))[first::stride]
+    wanted = machine.run(planned(machine, verb, *disks), shell="").state
+    for at in points:
+        plan = planned(machine, verb, *disks)
+        before = machine.state()
+        killed = machine.run(plan, shell="", fault=how, fault_call=at, guarded=True)
+        where = f"{how} at {at}\n{killed.said}"
+        assert (killed.status, killed.guest, killed.monitor) == (-9, "running", "S"), where
+        assert killed.state == (before if "everything was undone" in killed.said else wanted), where
+        assert "its guardian lets the guest run on" in killed.said
+
+
+@VERBS
+def test_the_guardian_of_a_killed_run_lets_the_guest_run_on(machine: Machine, verb: Verb) -> None:
+    guarded(machine, verb, (), "killed, and late", 14, 13)
+
+
+@pytest.mark.slow
+@VERBS
+@DISKS
+@KILLED
+def test_the_guardian_lets_the_guest_run_on_wherever_the_run_was_killed(
+    machine: Machine, verb: Verb, disks: Disks, how: str
+) -> None:
+    guarded(machine, verb, disks, how, 1, 4)
+
+
+@VERBS
+@pytest.mark.parametrize("ending", ["abort", "resume"])
+def test_a_run_killed_at_some_call_is_undone_or_finished(machine: Machine, verb: Verb, ending: str) -> None:
+    sweep(machine, verb, (), "killed", ending, 7, 17)
+
+
+@pytest.mark.slow
+@VERBS
+@DISKS
+@KILLED
+@pytest.mark.parametrize("ending", ["abort", "resume"])
+def test_a_run_killed_at_any_call_is_undone_or_finished(
+    machine: Machine, verb: Verb, disks: Disks, how: str, ending: str
+) -> None:
+    sweep(machine, verb, disks, how, ending, 1, 3)
