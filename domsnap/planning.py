@@ -1,4 +1,4 @@
-"""Turns what the command line names - a spec with facts or offline, or a saved plan - into plans."""
+"""Turns what the command line names - a spec, with facts, offline or observed now, or a saved plan - into plans."""
 
 from __future__ import annotations
 
@@ -54,14 +54,12 @@ def plans(request: Request) -> list[Plan]:
 
     from schema.read import read_specs
 
-    specs = _chosen(read_specs(data[: reading.SPEC], name), request, name)
-    if not request.facts and not request.offline:
-        raise _refuse(
-            "no facts to plan with",
-            "this version does not observe the host by itself",
-            "give what was observed with --facts FILE, or plan from the spec alone with --offline",
-        )
-    return list(_compile(specs, request))
+    return list(_compile(_chosen(read_specs(data[: reading.SPEC], name), request, name), request))
+
+
+def is_saved(request: Request) -> bool:
+    """Say whether the file of a request holds a saved plan. Raises Refused if it cannot be read."""
+    return request.file != "-" and _is_plan(reading.contents(request.file, reading.JSON))
 
 
 def saved(data: bytes, name: str) -> Plan:
@@ -80,7 +78,7 @@ def _compile(specs: tuple[Spec, ...], request: Request) -> Iterator[Plan]:
     """Compile each; what is wrong with any of them is said together."""
     from planner.compile import compile_plan, offline_facts
 
-    known = facts(request.facts) if request.facts else None
+    known = None if request.offline else facts(request.facts) if request.facts else observed(specs)
     refusals: list[Diagnostic] = []
     for spec in specs:
         try:
@@ -98,6 +96,16 @@ def _compile(specs: tuple[Spec, ...], request: Request) -> Iterator[Plan]:
             yield plan
     if refusals:
         raise Refused(refusals)
+
+
+def observed(specs: tuple[Spec, ...]) -> Facts:
+    """Return the facts of this host as they are now, with what they lack said on standard error. Raises Refused."""
+    from domsnap import observing
+    from domsnap.door import report
+
+    known, remarks = observing.facts({spec.domain for spec in specs}, {spec.store for spec in specs})
+    report(remarks, as_json=False)
+    return known
 
 
 def facts(file: str) -> Facts:

@@ -1,4 +1,4 @@
-"""Writes plans and scripts to files: whole or not at all, for their owner alone, never over what is not ours."""
+"""Writes plans, scripts and facts to files: whole or not at all, for their owner alone, never over what is not ours."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import Literal
 
 from schema.diagnostic import Diagnostic, Refused
 
-Kind = Literal["plan", "script"]
-MODES: dict[Kind, int] = {"plan": 0o600, "script": 0o700}
+Kind = Literal["plan", "script", "facts"]
+MODES: dict[Kind, int] = {"plan": 0o600, "script": 0o700, "facts": 0o600}
 _BEGIN = 4096
+_FACTS = re.compile(rb'\{\s*"version": 1,\s*"observed": "')  # how domsnap/observing.py writes them
 _SCRIPT = re.compile(rb"#!/bin/sh\n(#.*\n)*# plan +[0-9a-f]{64}\n")  # how executor/script.py begins
 
 
 def save(path: str, data: bytes, kind: Kind) -> None:
     """Write `data` to `path`, readable (a script: and executable) by its owner only, and make it durable.
 
-    Raises Refused if there is something that is not a domsnap plan or script, or if the file system says no.
+    Raises Refused if there is something that is no plan, script or facts of domsnap, or if the file system says no.
     """
     replace = _ours(path)
     folder, name = os.path.split(path)
@@ -37,7 +38,7 @@ def save(path: str, data: bytes, kind: Kind) -> None:
 
 
 def _ours(path: str) -> bool:
-    """Say whether there is a plan or script of ours at `path`; raise Refused if there is something else."""
+    """Say whether there is a file of ours at `path`; raise Refused if there is something else."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except FileNotFoundError:
@@ -54,12 +55,13 @@ def _ours(path: str) -> bool:
             return True
     finally:
         os.close(descriptor)
-    raise _refused(path, "it is not a plan or script made by domsnap", "choose another name, or remove it first")
+    raise _refused(path, "it is not a plan, script or facts made by domsnap", "choose another name, or remove it first")
 
 
 def _is_ours(begin: bytes) -> bool:
     """Say so of the first bytes of a file; an empty one has nothing to lose."""
-    return not begin or begin.startswith(b'{"assumes":') or _SCRIPT.match(begin) is not None
+    ours = begin.startswith(b'{"assumes":') or _SCRIPT.match(begin) or _FACTS.match(begin)
+    return not begin or bool(ours)
 
 
 def _write(path: str, data: bytes, mode: int) -> None:

@@ -26,7 +26,7 @@ def facts(outputs: Outputs) -> Facts:
     images = {
         image.path: image
         for path, text in outputs.qemu_img_info.items()
-        for image in qemu_img.images(path, text, outputs.inodes)
+        for image in qemu_img.images(path, text, outputs.inodes, outputs.links)
     }
     volumes = tuple(lvm.volumes(outputs.lvs))
     kept = tuple(records.record(folder, text) for folder, text in outputs.records.items())

@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from schema.diagnostic import Diagnostic
+
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A process as /proc shows it: field 22 of stat, and where its exe and its standard output (fd/1) point."""
+    """A process as /proc shows it: field 22 of stat, and where its exe and its standard output (fd/1) point.
+
+    monitor: of a device model the path of its second monitor, as its command line has it.
+    """
 
     pid: int
     started: int
     exe: str
     stdout: str = ""
+    monitor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +29,8 @@ class Outputs:
     observed: an RFC 3339 time. qemu_img_info: by the absolute path of the image that it was called for. qmp: by domid,
     then by command (executor/parse/qmp.py). records: the text of each record.json by its folder; current: of each
     `current` by domain. The rest is asked of the kernel: processes (the device models and every `xl`); inodes,
-    "device:inode" by path; links, the resolved path of each target that is not its own; reflink, the mount points where
-    a probe shared blocks.
+    "device:inode" by path; links, the resolved path of each target or backing file that is not its own; reflink, the
+    mount points where files can share blocks. remarks: what could not be seen, and why.
     """
 
     observed: str
@@ -47,3 +53,4 @@ class Outputs:
     links: Mapping[str, str] = field(default_factory=dict)
     reflink: tuple[str, ...] = ()
     save_rate: int = 0
+    remarks: tuple[Diagnostic, ...] = ()

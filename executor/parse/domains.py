@@ -56,9 +56,21 @@ def xl_monitor(processes: tuple[Running, ...], name: str) -> Process | None:
     Seen on 4.17 and 4.20: /var/log/xen/xl-NAME.log, which logrotate may have given another name since.
     """
     log = re.compile(rf"/var/log/xen/xl-{re.escape(name)}\.log(\.[0-9]+)?( \(deleted\))?")
-    found = [p for p in processes if p.exe.rpartition("/")[2] == "xl" and log.fullmatch(p.stdout)]
+    found = [p for p in processes if _program(p) == "xl" and log.fullmatch(p.stdout)]
     newest = max(found, key=lambda process: process.started, default=None)
     return Process(newest.pid, newest.started, newest.exe) if newest else None
+
+
+def _program(process: Running) -> str:
+    """Return the name of its program, also when an upgrade has replaced the file since."""
+    return process.exe.removesuffix(" (deleted)").rpartition("/")[2]
+
+
+def monitor(process: Running, domid: int) -> str:
+    """Return the path of a device model's second monitor: as it was told it, if that is one of this domain."""
+    name = f"qmp-libxenstat-{domid}"
+    told = process.monitor
+    return told if told.startswith("/") and told.endswith(f"/{name}") else f"{MONITORS}/{name}"
 
 
 def _qemu(outputs: Outputs, config: xl.Configuration, pid: int | None) -> Qemu | None:
@@ -71,8 +83,8 @@ def _qemu(outputs: Outputs, config: xl.Configuration, pid: int | None) -> Qemu |
     answers = outputs.qmp.get(config.domid)
     if answers is None:  # it does not answer: its disks have no nodes then, and no plan relies on it
         return Qemu(who, "", "", "unreachable", config.dm_restrict)
-    monitor = f"{MONITORS}/qmp-libxenstat-{config.domid}"
-    return Qemu(who, qmp.version(answers), monitor, qmp.status(answers), config.dm_restrict, qmp.jobs(answers))
+    where = monitor(process, config.domid)
+    return Qemu(who, qmp.version(answers), where, qmp.status(answers), config.dm_restrict, qmp.jobs(answers))
 
 
 def _disks(

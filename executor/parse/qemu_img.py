@@ -6,6 +6,7 @@ import json
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 from executor.parse.unreadable import member, read_json, unreadable
 from planner.facts import Image
@@ -14,15 +15,22 @@ INFO = "qemu-img info -U --backing-chain --output=json"
 VERSION = "qemu-img --version"
 
 
-def images(path: str, text: str, inodes: Mapping[str, str]) -> Iterator[Image]:
-    """Yield the images of the chain that begins at the absolute `path`; `inodes` says "device:inode" of each."""
+def images(
+    path: str, text: str, inodes: Mapping[str, str], links: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Image]:
+    """Yield the images of the chain that begins at the absolute `path`, or the one image that was asked for alone.
+
+    inodes: "device:inode" of each. links: the path behind a name that stands for another file.
+    """
     folder = posixpath.dirname(path)
     command = f"{INFO} {path}"
     chain = read_json(command, text)
     for said in chain if isinstance(chain, list) else [chain]:
         where = absolute(folder, plain_name(member(command, said, "filename")))
         data = said.get("format-specific", {}).get("data", {})
-        backing = said.get("full-backing-filename") or said.get("backing-filename") or ""
+        where = links.get(where, where)
+        backing = plain_name(said.get("full-backing-filename") or said.get("backing-filename") or "")
+        backing = absolute(posixpath.dirname(where), backing) if backing else ""
         yield Image(
             path=where,
             format=member(command, said, "format"),
@@ -30,7 +38,7 @@ def images(path: str, text: str, inodes: Mapping[str, str]) -> Iterator[Image]:
             allocated=said.get("actual-size", 0),
             inode=inodes.get(where, ""),
             cluster_size=said.get("cluster-size", 65536),
-            backing=absolute(posixpath.dirname(where), plain_name(backing)) if backing else "",
+            backing=links.get(backing, backing),
             backing_format=said.get("backing-filename-format", ""),
             snapshots=tuple(snapshot["name"] for snapshot in said.get("snapshots", ())),
             corrupt=bool(data.get("corrupt", False)),

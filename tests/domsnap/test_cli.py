@@ -155,10 +155,23 @@ def test_plan_json_of_several_snapshots_is_one_plan_a_line(domsnap: Domsnap) -> 
     assert [json.loads(line)["snapshot"] for line in out.splitlines()] == ["one", "two"]
 
 
-def test_plan_json_gives_refusals_as_json(domsnap: Domsnap) -> None:
+@pytest.mark.parametrize("command", ["plan", "script"])
+def test_without_facts_and_without_xl_it_is_said_how_to_plan_elsewhere(
+    command: str, domsnap: Domsnap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOMSNAP_PATH", "/nowhere")
+    status, out, err = domsnap(command, "one.yaml")
+    assert (status, out) == (1, "")
+    assert err.startswith("no xl here\n")
+    assert "--facts FILE" in err
+    assert "--offline" in err
+
+
+def test_plan_json_gives_refusals_as_json(domsnap: Domsnap, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOMSNAP_PATH", "/nowhere")
     status, out, err = domsnap("plan", "one.yaml", "--json")
     assert (status, err) == (1, "")
-    assert json.loads(out)["diagnostics"][0]["summary"] == "no facts to plan with"
+    assert json.loads(out)["diagnostics"][0]["summary"] == "no xl here"
 
 
 @pytest.mark.parametrize(("form", "begin"), [("mermaid", "sequenceDiagram"), ("html", "<!doctype html>")])
