@@ -18,10 +18,12 @@ from domsnap.options import (
     Offline,
     Revert,
     SpecFile,
+    Store,
     form_of,
     request_of,
 )
 from schema.diagnostic import Diagnostic, Refused
+from schema.spec import DEFAULT_STORE as STORE
 
 if TYPE_CHECKING:
     import click
@@ -198,6 +200,94 @@ def script(
         complain(f"written to {output}, plan {made[0].id[:12]}")
     else:
         emit(text)
+
+
+@app.command()
+def apply(
+    context: typer.Context,
+    file: SpecFile,
+    revert: Revert = False,
+    delete: Delete = False,
+    document: Document = "",
+    discard_current: DiscardCurrent = False,
+    allow_drift: AllowDrift = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    untested: Annotated[
+        bool, typer.Option("--untested", help="Allow methods that were never run on a real host.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print events, one JSON object a line.")] = False,
+) -> int:
+    """Carry a plan out, after showing it and asking.
+
+    The host is observed first. Whatever fails before the last point of return is undone, with the guest running first.
+    A saved plan is held against the host of now, and carried out once.
+    """
+    _settings(context).json = as_json
+    request = request_of(
+        file, revert=revert, delete=delete, facts="", offline=False, document=document,
+        discard_current=discard_current, allow_drift=allow_drift,
+    )  # fmt: skip
+
+    from domsnap.applying import apply as carry_out
+    from domsnap.applying import observed_for
+    from domsnap.planning import is_saved, plans
+    from domsnap.showing import only_one, show
+
+    made = plans(request)
+    only_one(made, "apply")
+    if not as_json:
+        show(made, "text", verbose=False)
+    fresh = observed_for(made[0]) if is_saved(request) else None
+    return carry_out(made[0], yes=yes, as_json=as_json, untested=untested, fresh=fresh)
+
+
+@app.command()
+def status(
+    domain: Annotated[str, typer.Argument(metavar="[DOMAIN]", help="Only this domain.")] = "",
+    store: Store = STORE,
+    as_json: AsJson = False,
+) -> int:
+    """Say which plans were cut off, and what to do.
+
+    The exit status is 0 if there is none, 6 if one waits for you.
+    """
+    from domsnap.settling import status as said
+
+    return said(domain, store, as_json=as_json)
+
+
+@app.command()
+def resume(
+    context: typer.Context,
+    domain: Annotated[str, typer.Argument(metavar="DOMAIN", help="The domain whose plan was cut off.")],
+    store: Store = STORE,
+    as_json: Annotated[bool, typer.Option("--json", help="Print events, one JSON object a line.")] = False,
+) -> int:
+    """Finish a plan that was cut off.
+
+    After its commit what is left is done; before it everything is undone, and the plan carried out anew.
+    """
+    from domsnap.settling import settle
+
+    _settings(context).json = as_json
+    return settle("resume", domain, store, as_json=as_json)
+
+
+@app.command()
+def abort(
+    context: typer.Context,
+    domain: Annotated[str, typer.Argument(metavar="DOMAIN", help="The domain whose plan was cut off.")],
+    store: Store = STORE,
+    as_json: Annotated[bool, typer.Option("--json", help="Print events, one JSON object a line.")] = False,
+) -> int:
+    """Undo a plan that was cut off.
+
+    After its commit that cannot be done any more; `resume` finishes it.
+    """
+    from domsnap.settling import settle
+
+    _settings(context).json = as_json
+    return settle("abort", domain, store, as_json=as_json)
 
 
 @app.command()

@@ -36,6 +36,7 @@ DiscardCurrent = Annotated[
 AllowDrift = Annotated[
     bool, typer.Option("--allow-drift", help="With --revert: go on although the domain's disks are not those of then.")
 ]
+Store = Annotated[str, typer.Option("--store", metavar="DIR", help="The folder with the snapshots.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, diagnostics too.")]
 
 

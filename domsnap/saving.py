@@ -21,7 +21,7 @@ def save(path: str, data: bytes, kind: Kind) -> None:
 
     Raises Refused if there is something that is no plan, script or facts of domsnap, or if the file system says no.
     """
-    replace = _ours(path)
+    replace = _ours(path, kind)
     folder, name = os.path.split(path)
     passing = os.path.join(folder, f".{name}.{os.getpid()}~")
     try:
@@ -37,8 +37,8 @@ def save(path: str, data: bytes, kind: Kind) -> None:
         raise Refused([Diagnostic("cannot write the file", f"{path}: {error.strerror}")]) from None
 
 
-def _ours(path: str) -> bool:
-    """Say whether there is a file of ours at `path`; raise Refused if there is something else."""
+def _ours(path: str, kind: Kind) -> bool:
+    """Say whether there is a file of this kind at `path`; raise Refused if there is something else."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except FileNotFoundError:
@@ -51,17 +51,19 @@ def _ours(path: str) -> bool:
             raise _refused(path, "it is a directory", "add a file name")
         if not stat.S_ISREG(mode):
             raise _refused(path, "it is not a regular file", "leave -o out to print to standard output")
-        if _is_ours(os.read(descriptor, _BEGIN)):
+        if _is_ours(os.read(descriptor, _BEGIN), kind):
             return True
     finally:
         os.close(descriptor)
-    raise _refused(path, "it is not a plan, script or facts made by domsnap", "choose another name, or remove it first")
+    what = "facts" if kind == "facts" else "a plan or script"
+    raise _refused(path, f"it is not {what} made by domsnap", "choose another name, or remove it first")
 
 
-def _is_ours(begin: bytes) -> bool:
-    """Say so of the first bytes of a file; an empty one has nothing to lose."""
-    ours = begin.startswith(b'{"assumes":') or _SCRIPT.match(begin) or _FACTS.match(begin)
-    return not begin or bool(ours)
+def _is_ours(begin: bytes, kind: Kind) -> bool:
+    """Say so of the first bytes of a file; an empty one has nothing to lose. No plan replaces facts."""
+    if kind == "facts":
+        return not begin or bool(_FACTS.match(begin))
+    return not begin or begin.startswith(b'{"assumes":') or bool(_SCRIPT.match(begin))
 
 
 def _write(path: str, data: bytes, mode: int) -> None:

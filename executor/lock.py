@@ -38,3 +38,19 @@ def held(uuid: str, plan: str) -> Iterator[Path]:
 def now() -> str:
     """Return the time as RFC 3339 has it, in UTC and seconds."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def holder(uuid: str) -> str:
+    """Return who holds a domain's lock, in its own words; "" if nobody does."""
+    try:
+        file = os.open(Path(os.environ.get("DOMSNAP_RUN", RUN)) / f"{uuid}.lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.pread(file, 500, 0).decode("utf-8", "replace").strip() or "a process unknown"
+    else:
+        return ""
+    finally:
+        os.close(file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from glob import escape
 from pathlib import Path
 
 from executor import journal, lock
@@ -13,9 +14,9 @@ from executor.signals import Signals, caught
 from schema.diagnostic import Diagnostic, Refused
 
 
-def unfinished(store: str, domain: str = "*") -> Iterator[tuple[Path, Past]]:
-    """Yield the journals in a store of plans that did not come to their end, with what they say."""
-    for path in sorted(Path(store).glob(f"{domain}/{FOLDER}/*.jsonl")):
+def unfinished(store: str, domain: str = "") -> Iterator[tuple[Path, Past]]:
+    """Yield the journals of plans that did not come to their end, of one domain or of all, with what they say."""
+    for path in sorted(Path(store).glob(f"{escape(domain) or '*'}/{FOLDER}/*.jsonl")):
         past = journal.read(path)
         if past.status is None:
             yield path, past

@@ -1,0 +1,89 @@
+"""What `status`, `resume` and `abort` do: plans that a killed domsnap has left, said, finished or undone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from domsnap.applying import say
+from domsnap.door import Ended, emit, emit_text
+from domsnap.terminal import safe
+from domsnap.told import title
+from schema.diagnostic import Diagnostic, Refused
+from schema.spec import DEFAULT_STORE as STORE
+
+if TYPE_CHECKING:
+    from executor.journal import Past
+
+
+def status(domain: str, store: str, *, as_json: bool) -> int:
+    """Print each plan that did not come to its end, and what to do; 0 if there is none, else 6."""
+    from executor import lock
+
+    left = _unfinished(domain, store)
+    rows = [(past, lock.holder(past.plan.domains[0].uuid)) for _, past in left]
+    if as_json:
+        emit(
+            (
+                json.dumps({"version": 1, "unfinished": [_json(past, held) for past, held in rows]}, indent=2) + "\n"
+            ).encode()
+        )
+    elif not rows:
+        emit_text("nothing is unfinished\n")
+    for past, held in () if as_json else rows:
+        emit_text(_text(past, held, store))
+    return 6 if any(not held for _, held in rows) else 0
+
+
+def settle(how: Literal["resume", "abort"], domain: str, store: str, *, as_json: bool) -> int:
+    """Finish or undo the plan that was cut off on a domain; returns the exit status. Raises Refused if none was."""
+    from executor import recover
+    from executor.lock import Locked
+
+    left = _unfinished(domain, store)
+    if not left:
+        raise Refused([Diagnostic("nothing is unfinished", f"{store} holds no plan for {domain} that was cut off", "")])
+    tell = say(as_json)
+    try:
+        status = {"resume": recover.resume, "abort": recover.abort}[how](left[0][0], tell)
+    except Locked as locked:
+        raise Ended(4, f"domsnap: {domain} is locked: {locked}") from None
+    if status == 0:
+        tell("end", "done")
+    return status
+
+
+def _unfinished(domain: str, store: str) -> list[tuple[Path, Past]]:
+    from executor.recover import unfinished
+
+    try:
+        return list(unfinished(store, domain))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Refused([Diagnostic("a journal cannot be read", str(error), "")]) from None
+
+
+def _text(past: Past, held: str, store: str) -> str:
+    plan = past.plan
+    name = safe(plan.domains[0].name)
+    at = f"step {past.armed[-1]} of {len(plan.steps)}" if past.armed else "its checks"
+    if held:
+        return f"{name}: {title(plan)} is at work, in {at}: {safe(held)}\n"
+    where = "" if store == STORE else f" --store {safe(store)}"
+    lines = [f"{name}: {title(plan)} was cut off in {at}; it began at {past.since}"]
+    if past.committed:
+        lines.append(f"  it is past its commit: `domsnap resume {name}{where}` finishes it")
+    else:
+        lines.append(
+            f"  `domsnap abort {name}{where}` undoes it; `domsnap resume {name}{where}` then carries it out anew"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _json(past: Past, held: str) -> dict[str, object]:
+    plan = past.plan
+    return {
+        "domain": plan.domains[0].name, "verb": plan.verb, "snapshot": plan.snapshot, "plan": plan.id,
+        "since": past.since, "step": past.armed[-1] if past.armed else 0, "steps": len(plan.steps),
+        "committed": past.committed, "held": held,
+    }  # fmt: skip
