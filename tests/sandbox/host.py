@@ -1,0 +1,252 @@
+"""A stand-in Xen host in a folder: disks, xl and its like, domains that run, a way to look into memory and disks."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Self
+
+from executor.script import script
+from planner.facts import Facts
+from planner.plan import Plan
+from tests.sandbox import domains, guest, look, qemu
+from tests.sandbox.domains import Domain
+from tests.sandbox.guest import Instant, Mark
+
+UUID = "bbe9b839-51d1-4ac0-8ea2-25778e7005b1"
+MEBIBYTE = 2**20
+_REPOSITORY = Path(__file__).parents[2]
+_PROGRAM = """#!{python} -IS
+import sys
+sys.path.insert(0, {repository!r})
+from tests.sandbox.xl import main
+sys.exit(main(sys.argv))
+"""
+_LVM = """#!/bin/sh
+case "$(basename "$0") $*" in
+lvm*) echo '  LVM version:     2.03.16(2) (2022-05-18)' ;;
+lvs*--reportformat*) echo '{"report": [{"lv": []}]}' ;;
+vgs*--reportformat*) echo '{"report": [{"vg": []}]}' ;;
+*)
+  echo '  Volume group "vg0" not found' >&2
+  exit 5
+  ;;
+esac
+"""
+# kind -> format, backend: of the method that suits each
+KINDS = {"qcow2": ("qcow2", ""), "raw": ("raw", ""), "job": ("raw", "qdisk")}
+_DEADLINE = 60.0
+
+
+class Sandbox:
+    """A host with its own folder (root), where disks lie in `srv` and snapshots in `store`.
+
+    xen: its version. srv: where the disks are to lie instead, to have them on a filesystem of one's own. Every process
+    that it started is ended when the context is left.
+    """
+
+    def __init__(self, xen: str = "4.17.7", srv: Path | None = None, **host: object) -> None:
+        # Short: the path of a socket has at most 107 bytes.
+        self.root = Path(tempfile.mkdtemp(prefix="domsnap-"))
+        self.srv = srv or self.root / "srv"
+        self.store = self.root / "store"
+        for name in ("bin", "lib", "run", "log", "domains", "srv", "store", "lock"):
+            (self.root / name).mkdir(exist_ok=True)
+        self.tell(xen=xen, **host)
+        program = _PROGRAM.format(python=sys.executable, repository=str(_REPOSITORY))
+        for name, text in (
+            ("xl", program),
+            ("xenstore-ls", program),
+            *((name, _LVM) for name in ("lvm", "lvs", "vgs")),
+        ):
+            (self.root / "bin" / name).write_text(text)
+            (self.root / "bin" / name).chmod(0o755)
+        shutil.copy("/bin/sleep", self.root / "lib" / "xl")
+        self.environment = {
+            "DOMSNAP_PATH": f"{self.root}/bin:/usr/sbin:/usr/bin:/sbin:/bin", "DOMSNAP_RUN": f"{self.root}/lock",
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+        }  # fmt: skip
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End every process that has to do with this folder, newest first, and remove the folder."""
+        for _ in range(3):
+            for pid in sorted(self.processes(), reverse=True):
+                qemu.end(pid, signal.SIGKILL)
+        assert not self.processes()
+        shutil.rmtree(self.root)
+
+    def processes(self) -> list[int]:
+        """Return the processes, but for this one, whose program or command line lies in this folder."""
+        found = []
+        for name in filter(str.isdecimal, os.listdir("/proc")):
+            try:
+                words = Path("/proc", name, "cmdline").read_text(errors="replace") + os.readlink(f"/proc/{name}/exe")
+            except OSError:
+                continue
+            if f"{self.root}/" in words and int(name) != os.getpid() and qemu.stat(int(name)):
+                found.append(int(name))
+        return found
+
+    def tell(self, **host: object) -> None:
+        """Change what host.json says: see tests/sandbox/xl.py."""
+        file = self.root / "host.json"
+        said = json.loads(file.read_text()) if file.exists() else {}
+        file.write_text(json.dumps({**said, **host}))
+
+    # --- domains
+
+    def xl(self, *words: str, fails: int = 0) -> str:
+        """Run xl, which must exit with `fails`, and return what it printed and said."""
+        done = subprocess.run(
+            [str(self.root / "bin" / "xl"), *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, check=False, timeout=_DEADLINE,
+        )  # fmt: skip
+        assert done.returncode == fails, (words, done.returncode, done.stdout)
+        return done.stdout
+
+    def disk(self, name: str, form: str = "qcow2", size: int = MEBIBYTE) -> Path:
+        """Make an image from which the guest can start; size in bytes, at least guest.LEAST."""
+        path = self.srv / name
+        start = self.root / "boot-sector"
+        start.write_bytes(guest.boot_sector())
+        run("qemu-img", "create", "-q", "-f", form, str(path), str(size))
+        run("qemu-io", "-f", form, "-c", f"write -q -s {start} 0 {guest.SECTOR}", str(path))
+        return path
+
+    def configure(self, name: str, disks: Mapping[str, str], *, kind: str = "pvh", **other: object) -> Path:
+        """Make the disks of a domain, vdev -> one of KINDS, and its xl.cfg; return the path of that."""
+        specs = []
+        for vdev, what in disks.items():
+            form, backend = KINDS[what]
+            path = self.disk(f"{name}-{vdev}.{form}", form)
+            served = f"backendtype={backend}, " if backend else ""
+            specs.append(f"format={form}, vdev={vdev}, {served}access=w, target={path}")
+        said = {"name": name, "uuid": UUID, "type": kind, "memory": 8, "disk": specs, **other}
+        file = self.root / f"{name}.cfg"
+        file.write_text("".join(f"{key} = {value!r}\n" for key, value in said.items()))
+        return file
+
+    def create(self, name: str, disks: Mapping[str, str], *, kind: str = "pvh", **other: object) -> Domain:
+        """Create a domain, and come back when its guest counts."""
+        self.xl("create", str(self.configure(name, disks, kind=kind, **other)))
+        self.runs_on(name)
+        return self.domain(name)
+
+    def domain(self, name: str) -> Domain:
+        found = domains.find(self.root, name)
+        assert found, f"there is no domain {name}"
+        return found
+
+    def mark(self, name: str) -> Mark:
+        """Read the guest's page, at whatever instant."""
+        mark = self._mark(name)
+        assert mark, "the guest does not count yet"
+        return mark
+
+    def _mark(self, name: str) -> Mark | None:
+        with (self.domain(name).folder / "ram").open("rb") as ram:
+            ram.seek(guest.PAGE)
+            return guest.mark(ram.read(64))
+
+    def runs_on(self, name: str, rounds: int = 2) -> None:
+        """Wait until the guest has counted on, and has written to all its disks meanwhile."""
+        before = self._mark(name)
+        start = before.counter if before else 0
+        limit = time.monotonic() + _DEADLINE
+        while not ((now := self._mark(name)) and now.counter > start + rounds):
+            assert time.monotonic() < limit, f"the guest of {name} stands still at {now}"
+            time.sleep(0.01)
+
+    def instant(self, name: str) -> Instant:
+        """Read memory and disks, as the guest itself would, while it stands still; it is let go again if it ran."""
+        domain = self.domain(name)
+        with qemu.Monitor(domain.folder / "test") as monitor:
+            running = monitor.status() == "running"
+            if running:
+                monitor("stop")
+            try:
+                said = {vdev: self._sector(domain, monitor, node) for vdev, node in _roots(monitor)}
+                return Instant(self.mark(name), said)
+            finally:
+                if running:
+                    monitor("cont")
+
+    def _sector(self, domain: Domain, monitor: qemu.Monitor, node: str) -> int:
+        log = domain.folder / "qemu.log"
+        before = log.stat().st_size
+        monitor("human-monitor-command", command_line=f'qemu-io {node} "read -v {guest.SECTOR} 16"')
+        shown = log.read_text()[before:]
+        found = re.search(r"^00000200:  ((?:[0-9a-f]{2} ){16})", shown, re.MULTILINE)
+        assert found, shown
+        return guest.counter(bytes.fromhex(found[1]))
+
+    def flush(self, name: str) -> None:
+        """Let QEMU write all it holds back, so that the images can be read by their paths."""
+        with qemu.Monitor(self.domain(name).folder / "test") as monitor:
+            for _, node in _roots(monitor):
+                monitor("human-monitor-command", command_line=f"qemu-io {node} flush")
+
+    def content(self, path: Path) -> bytes:
+        """Return what a guest would read that was started from an image now; images that are open must be flushed."""
+        form = json.loads(run("qemu-img", "info", "-U", "--output=json", str(path)))["format"]
+        with tempfile.NamedTemporaryFile(dir=self.root) as file:
+            form = "qcow2" if form == "qcow2" else "raw"
+            run("qemu-img", "convert", "-U", "-f", form, "-O", "raw", str(path), file.name)
+            return Path(file.name).read_bytes()
+
+    def hurt(self) -> str:
+        """Say which image is not sound in itself, "" if all are; no QEMU may have any of them open."""
+        for path in sorted(self.srv.glob("*.qcow2*")):
+            done = subprocess.run(["qemu-img", "check", str(path)], capture_output=True, text=True, check=False)
+            if done.returncode:
+                return f"{path}: {done.stdout}{done.stderr}"
+        return ""
+
+    def files(self) -> set[str]:
+        """Return all files of the disks' folder and the store, but for the journals of stores."""
+        folders = ((self.srv, "srv"), (self.store, "store"))
+        paths = ((f"{name}/{path.relative_to(top)}", path) for top, name in folders for path in top.rglob("*"))
+        return {name for name, path in paths if path.is_file() and path.name != "journal"}
+
+    # --- domsnap
+
+    def facts(self) -> Facts:
+        """Return what is to be seen of this host, through the parsers of its programs' outputs."""
+        return look.facts(self.root, self.srv, self.store, self.environment)
+
+    def apply(self, plan: Plan, *words: str, status: int = 0) -> str:
+        """Run the plan's printed script, which must exit with `status`, and return what it said."""
+        file = self.root / "script.sh"
+        file.write_text(script(plan))
+        done = subprocess.run(
+            ["dash", str(file), *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, check=False, timeout=300, env=self.environment,
+        )  # fmt: skip
+        assert done.returncode == status, f"exit status {done.returncode}: {done.stdout}"
+        return done.stdout
+
+
+def _roots(monitor: qemu.Monitor) -> Iterator[tuple[str, str]]:
+    """Yield vdev and topmost node of each disk."""
+    for drive in monitor("query-block"):
+        device = drive["qdev"].removeprefix("/machine/peripheral/").partition("/")[0]
+        yield device.removeprefix("phy-"), drive["inserted"]["node-name"]
+
+
+def run(*argv: str) -> str:
+    return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=_DEADLINE).stdout
