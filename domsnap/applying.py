@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -102,8 +103,16 @@ def ask(plan: Plan) -> None:
 
 def say(as_json: bool) -> Tell:
     """Return what is told of a run: lines on standard error, or one JSON object a line on standard output."""
+    passing = sys.stderr is not None and sys.stderr.isatty()
 
     def lines(kind: Kind, text: str) -> None:
+        if kind == "progress":
+            if passing:  # in its place on the line; where lines stay there would be far too many
+                sys.stderr.write(f"\r\x1b[K  {safe(text)}"[: shutil.get_terminal_size().columns + 3])
+                sys.stderr.flush()
+            return
+        if passing:
+            sys.stderr.write("\r\x1b[K")
         style = _STYLE.get(kind, "") if colors(sys.stderr) else ""
         for line in text.splitlines():
             shown = _INDENT.get(kind, "") + safe(line)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from executor import by_hand
 from executor.companion import Failed
 from executor.journal import Journal, Past, started
 from executor.perform import Performer
+from executor.programs import Watch
 from executor.signals import Signals
 from planner.commands import Command
 from planner.plan import Plan, Step, introduced, monitors, no_return, rollback
 
-Kind = Literal["step", "undo", "trouble", "end", "hand"]
+Kind = Literal["step", "progress", "undo", "trouble", "end", "hand"]
 Tell = Callable[[Kind, str], None]
 
 
@@ -24,6 +28,32 @@ class Stopped(Exception):
 
 class Stale(Failed):
     """The domain is not the one that was planned for."""
+
+
+@dataclass(slots=True)
+class _Noted(Watch):
+    """Notes the programs of a run in its journal, and tells how far the memory is written, and how long the guest has
+    been standing still."""
+
+    run: Run
+    began: float = 0
+    said: bool = False
+
+    def begun(self, pid: int) -> None:
+        self.began = time.monotonic()
+        with suppress(OSError):  # the program runs already: the next note says that the journal cannot grow
+            self.run.journal.note("child", sync=False, pid=pid, started=started(pid))
+
+    def tick(self, argv: tuple[str, ...]) -> None:
+        if argv[:2] != ("xl", "save"):
+            return
+        whole = self.run.plan.domains[0].memory
+        with suppress(OSError):
+            done, spent = os.stat(argv[-1]).st_size, time.monotonic() - self.began
+            rate = done / spent
+            left = f", {max(0, whole - done) / rate:.0f} s left" if rate else ""
+            text = f"memory: {done // 2**20} of {whole // 2**20} MiB, {rate / 2**20:.0f} MiB/s{left}"
+            self.run.tell("progress", f"{text}; the guest has been standing still for {spent:.0f} s")
 
 
 @dataclass(slots=True)
@@ -37,10 +67,12 @@ class Run:
     armed: list[int] = field(default_factory=list)
     committed: bool = False
     step: int = 0
+    stopped: float = 0
+    heedless: bool = False
     performer: Performer = field(init=False)
 
     def __post_init__(self) -> None:
-        self.performer = Performer(self.signals, self._begun)
+        self.performer = Performer(self.signals, _Noted(self))
 
     def go(self) -> int:
         """Carry the plan out and return the exit status: 0, 1 a check failed, 3 stale, 5 undone, 6 attention needed,
@@ -56,7 +88,7 @@ class Run:
     def take_back(self, past: Past) -> int:
         """Undo a plan that was cut off before its commit; return the exit status, 5 or 6."""
         self.armed = [number for number in past.armed if number not in past.undone]
-        self.signals.held = True
+        self.signals.held = self.heedless = True
         return self._end(lambda: 5 if self.undo() else 6)
 
     def _end(self, act: Callable[[], int]) -> int:
@@ -64,7 +96,8 @@ class Run:
             status = act()
         finally:
             self.performer.close()
-        self.journal.note("end", status=status)
+        self.heedless = True
+        self.note("end", status=status)
         return status
 
     def _steps(self, steps: Iterable[Step], did: Mapping[int, int] | None = None) -> int:
@@ -89,9 +122,11 @@ class Run:
                 self._do(command)
             except Failed as error:
                 raise Stale(str(error)) if step.effect == "check" and step.subject == "domain" else error from None
+        if step.effect == "stop":
+            self.stopped = time.monotonic()
         if step.effect != "check":
             self.armed.append(step.number)
-            self.journal.note("arm", step=step.number)
+            self.note("arm", step=step.number)
         for count, command in enumerate(step.do, 1):
             if count <= did:
                 continue
@@ -100,41 +135,53 @@ class Run:
                 self.performer.do_again(command)
             else:
                 self._do(command)
-            self.journal.note("did", step=step.number, command=count)
+            self.note("did", step=step.number, command=count)
         for command in step.after:
             self._do(command)
-        thaw = max((each.number for each in self.plan.steps if each.phase == "thaw"), default=0)
-        if step.commit:
-            self.committed = True
-            self.signals.held = step.number < thaw  # no signal may come between this and the guest
-        if step.number == thaw:
-            self.signals.held = False
-        self.journal.note("done", step=step.number)
+        self._done(step)
+        self.note("done", step=step.number)
         if step.number == introduced(self.plan):
             # Negotiated with now, once it is sure which domain this is: nothing of that is left to the freeze.
             self.performer.monitors.connect(monitors(self.plan))
+
+    def _done(self, step: Step) -> None:
+        thaw = max((each.number for each in self.plan.steps if each.phase == "thaw"), default=0)
+        if step.commit:
+            # From here on all is to be finished, and the guest let go first: with or without a journal.
+            self.committed = self.heedless = True
+            self.signals.held = step.number < thaw  # no signal may come between this and the guest
+        if step.number == thaw:
+            self.signals.held = False
+            if self.stopped:
+                self.tell("end", f"the guest runs; it stood still for {time.monotonic() - self.stopped:.2f} s")
 
     def _do(self, command: Command) -> None:
         self._look_up()
         self.performer.do(command)
         self._look_up()
 
+    def note(self, event: str, *, sync: bool = True, **said: Any) -> None:
+        """Note something in the journal. Raises Failed if that is impossible; an undo, or what follows the commit,
+        goes on without."""
+        try:
+            self.journal.note(event, sync=sync, **said)
+        except OSError as error:
+            if not self.heedless:
+                raise Failed(f"{self.journal.path}: {error.strerror}") from None
+
     def _look_up(self) -> None:
         if self.signals.pending:
             raise Stopped
 
-    def _begun(self, pid: int) -> None:
-        self.journal.note("child", sync=False, pid=pid, started=started(pid))
-
     def _fail(self, status: int) -> int:
         """Say what failed, undo what can be undone, and return the exit status."""
         came = self.signals.pending
-        self.signals.held = True  # nothing stops an undo
+        self.signals.held = self.heedless = True  # nothing stops an undo
         what = (
             f"interrupted by signal {came} during" if came else f"failed in step {self.step} of {len(self.plan.steps)}"
         )
         self.tell("end", f"{what}: {self.plan.steps[self.step - 1].title}")
-        self.journal.note("failed", step=self.step, signal=came)
+        self.note("failed", step=self.step, signal=came)
         if self.committed:
             return self._rest()
         if not self.armed:
@@ -162,7 +209,7 @@ class Run:
                 self.tell("trouble", str(error))
                 bad.add(step.number)
             else:
-                self.journal.note("undone", step=step.number)
+                self.note("undone", step=step.number)
         return self._undone(bad)
 
     def _undone(self, bad: set[int]) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import assert_never
@@ -24,10 +23,10 @@ _DONE = (
 
 
 class Performer:
-    """Carries out commands; it holds the connections to the monitors. `begun` is told the pid of each program."""
+    """Carries out commands; it holds the connections to the monitors. `watch` is told of each program."""
 
-    def __init__(self, signals: Signals, begun: Callable[[int], None] = lambda _: None) -> None:
-        self.signals, self.begun = signals, begun
+    def __init__(self, signals: Signals, watch: programs.Watch | None = None) -> None:
+        self.signals, self.watch = signals, watch
         self.monitors = Monitors()
 
     def close(self) -> None:
@@ -61,7 +60,7 @@ class Performer:
     def _do(self, command: Command) -> None:
         match command:
             case Run():
-                programs.run(command, self.signals, self.begun)
+                programs.run(command, self.signals, self.watch)
             case Qmp(monitor=monitor):
                 companion.qmp(self.monitors.to(monitor), to_json(command)["qmp"], self.signals)
             case AwaitJob(monitor=monitor):

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from executor.companion import Failed
@@ -15,6 +13,13 @@ from executor.signals import Signals
 from planner.commands import Run
 
 SEARCH = "/usr/sbin:/usr/bin:/sbin:/bin"
+PATIENCE = 120  # seconds that a program may take which moves no data
+# These move as much data as there is. An xl that is killed while it saves leaves the guest suspended.
+_LONG = {
+    ("xl", "save"), ("xl", "restore"), ("qemu-img", "convert"), ("qemu-img", "rebase"), ("qemu-img", "snapshot"),
+    ("cp",), ("sync",), ("sha256sum",), ("lvcreate",), ("lvconvert",), ("lvremove",), ("vhd-util",),
+}  # fmt: skip
+_TICK = 0.25  # seconds
 _TAIL = 2000  # bytes of what a failed program said that are shown
 
 
@@ -32,14 +37,26 @@ def search_path() -> str:
     return os.environ.get("DOMSNAP_PATH", SEARCH)
 
 
-def start(argv: tuple[str, ...], begun: Callable[[int], None] = lambda _: None) -> Done:
-    """Run a program to its end; `begun` is told its pid. Raises Failed if it cannot be started.
+class Watch:
+    """Is told of a program's life: `begun` of its pid, `tick` four times a second while it runs."""
+
+    def begun(self, pid: int) -> None:
+        """Take note of a program that has begun."""
+
+    def tick(self, argv: tuple[str, ...]) -> None:
+        """Take note that it still runs."""
+
+
+def start(argv: tuple[str, ...], watch: Watch | None = None) -> Done:
+    """Run a program to its end. Raises Failed if it cannot be started, or takes longer than programs of its kind may.
 
     It has a session of its own: a Ctrl-C is for domsnap, and an xl that it interrupts would leave the guest suspended.
-    Its output goes to files: a daemon that it leaves behind (xl restore does) must not keep a pipe open.
+    Its output goes to memory: a daemon that it leaves behind (xl restore does) must not hold a pipe open, and the disk
+    may be full.
     """
     environment = {**os.environ, "LC_ALL": "C", "PATH": search_path()}
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+    out, err = (os.memfd_create(name) for name in ("out", "err"))
+    try:
         try:
             process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment, start_new_session=True,
@@ -47,12 +64,27 @@ def start(argv: tuple[str, ...], begun: Callable[[int], None] = lambda _: None) 
             )  # fmt: skip
         except OSError as error:
             raise Failed(f"{argv[0]}: {error.strerror}") from None
-        begun(process.pid)
-        status = process.wait()
+        status = _wait(process, argv, watch or Watch())
         return Done(status, _text(out), _text(err))
+    finally:
+        os.close(out)
+        os.close(err)
 
 
-def run(command: Run, signals: Signals, begun: Callable[[int], None] = lambda _: None) -> None:
+def _wait(process: subprocess.Popen[bytes], argv: tuple[str, ...], watch: Watch) -> int:
+    watch.begun(process.pid)
+    end = None if argv[:2] in _LONG or argv[:1] in _LONG else time.monotonic() + PATIENCE
+    while True:
+        try:
+            return process.wait(_TICK)
+        except subprocess.TimeoutExpired:
+            watch.tick(argv)
+        if end and time.monotonic() >= end:
+            process.kill()
+            raise Failed(f"{' '.join(argv)}: no end within {PATIENCE} seconds; it was killed")
+
+
+def run(command: Run, signals: Signals, watch: Watch | None = None) -> None:
     """Carry out a command; raises Failed with what the program said, unless all is as the command wants it."""
     if command.when and start(command.when).status != 0:
         return
@@ -60,7 +92,7 @@ def run(command: Run, signals: Signals, begun: Callable[[int], None] = lambda _:
         return
     end = time.monotonic() + command.within
     while True:
-        done = start(command.argv, begun)
+        done = start(command.argv, watch)
         if fine(command, done):
             return
         if time.monotonic() >= end:
@@ -92,7 +124,5 @@ def _find(name: str) -> str:
     raise FileNotFoundError(2, "not found in " + search_path())
 
 
-def _text(file: object) -> str:
-    file.seek(0)  # type: ignore[attr-defined]
-    data: bytes = file.read()  # type: ignore[attr-defined]
-    return data.decode("utf-8", "replace")
+def _text(file: int) -> str:
+    return os.pread(file, os.fstat(file).st_size, 0).decode("utf-8", "replace")

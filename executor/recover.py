@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from glob import escape
 from pathlib import Path
 
@@ -85,7 +86,8 @@ def _reopen(path: Path, tell: Tell, signals: Signals) -> tuple[Past, Journal]:
             told = True
         signals.wait(0.1) if not signals.held else time.sleep(0.1)
     notes = Journal(path, new=False)
-    notes.note("reopened")
+    with suppress(OSError):  # a full disk does not keep anybody from undoing
+        notes.note("reopened")
     return past, notes
 
 

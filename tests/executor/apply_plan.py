@@ -1,5 +1,7 @@
 """Carries out the saved plan that it is given, as `domsnap apply` does, or resumes or aborts it."""
 
+import os
+import resource
 import sys
 from pathlib import Path
 
@@ -38,5 +40,7 @@ def act(plan: Plan, verb: str) -> int:
 
 
 if __name__ == "__main__":
+    if limit := int(os.environ.get("LARGEST_FILE", "0")):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     saved = plan_from_json(read_json("plan", Path(sys.argv[1]).read_bytes(), sys.argv[1]))
     sys.exit(act(saved, sys.argv[2] if len(sys.argv) > 2 else ""))

@@ -161,6 +161,7 @@ class Machine:
         shell: str = "dash",
         unread: bool = False,
         guarded: bool = False,
+        largest: int = 0,
     ) -> Outcome:
         argv = self.printed(plan, shell) if shell else self.saved(plan)
         (self.model / "trace").write_text("")
@@ -169,7 +170,7 @@ class Machine:
             "DOMSNAP_PATH": f"{self.root}/bin:/usr/sbin:/usr/bin:/sbin:/bin", "DOMSNAP_RUN": str(self.root / "lock"),
             "HOST": str(self.model), "NAME": "web01", "UUID": UUID, "FAULT_AT": str(fault_at), "FAULT": fault,
             "PYTHONPATH": str(Path(__file__).parents[2]), "FAULT_CALL": fault_call[0],
-            "FAULT_NTH": str(fault_call[1]), "ALSO": also, "PATH": "/usr/bin:/bin",
+            "FAULT_NTH": str(fault_call[1]), "ALSO": also, "PATH": "/usr/bin:/bin", "LARGEST_FILE": str(largest),
         }  # fmt: skip
         start = ("sh", "-c", 'echo $$ >"$HOST/pid"; exec "$@"', "sh", *argv, *words)
         # A file, not a pipe: what a killed script leaves behind may hold a pipe open.

@@ -169,3 +169,17 @@ def test_a_live_capture_is_refused_before_anything_is_made(machine: Machine) -> 
     assert "a live capture cannot be carried out yet" in refused.said
     assert refused.trace == ()
     assert not (machine.root / "store/web01").exists()
+
+
+def test_a_journal_that_cannot_grow_undoes_everything_and_the_guest_runs(machine: Machine) -> None:
+    plan = planned(machine)
+    machine.run(plan, shell="")
+    whole = path_of(machine, plan).stat().st_size
+    begin = len(path_of(machine, plan).read_text().splitlines(keepends=True)[0])
+    for limit in range(begin + 40, whole, 113):
+        plan = planned(machine)
+        before = machine.state()
+        done = machine.run(plan, shell="", largest=limit)
+        assert (done.guest, done.monitor) == ("running", "S"), done.said
+        assert done.status in (0, 1, 5), done.said
+        assert done.status == 0 or (".jsonl: " in done.said and done.state == before), done.said
