@@ -169,7 +169,7 @@ def remove(domain: Domain) -> None:
     if alive(domain.monitor):
         qemu.end(domain.monitor[0], signal.SIGKILL)
     if alive(domain.device_model):
-        qemu.end(domain.device_model[0], signal.SIGHUP, signal.SIGKILL)
+        qemu.end(domain.device_model[0], signal.SIGHUP, signal.SIGKILL, reaped=True)
     for name in qemu.MONITORS:
         (domain.root / "run" / f"qmp-{name}-{domain.domid}").unlink(missing_ok=True)
     with _alone(domain.root):

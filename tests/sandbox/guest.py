@@ -136,10 +136,11 @@ def counter(sector: bytes) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Instant:
-    """A guest's memory and disks, read while it stood still. disks: vdev -> counter, in the order of the BIOS."""
+    """A guest's memory and disks, read while it stood still. disks: vdev -> counter, in the order of the BIOS; None for
+    a disk that does not count."""
 
     mark: Mark
-    disks: Mapping[str, int]
+    disks: Mapping[str, int | None]
 
     @property
     def tear(self) -> str:
@@ -154,17 +155,22 @@ class Instant:
                 allowed = {now}
             else:
                 allowed = {now - 1, now} if number == self.mark.written else {now - 1}
-            if held not in allowed:
+            if held is not None and held not in allowed:
                 return f"{vdev} holds {held}, and the memory is at {now} with {self.mark.written} disks written"
         return ""
 
 
 def damage(disk: bytes) -> str:
-    """Say what a whole disk lacks of all that its guest wrote to it, "" if nothing."""
+    """Say what is wrong with a whole disk, "" if nothing: a write that was lost, or one of a time to come.
+
+    A disk that was brought back must not hold what was written after that instant; its guest would soon hide it in
+    sector 1, but not in the ring.
+    """
     last = counter(disk[SECTOR : 2 * SECTOR])
-    for value in range(max(1, last - RING + 2), last + 1):
-        start = (FIRST + value % RING) * SECTOR
+    for place in range(RING):
+        start = (FIRST + place) * SECTOR
         held = counter(disk[start : start + SECTOR])
-        if held != value:
-            return f"sector 1 says {last}, and the sector of {value} holds {held}"
+        due = last - (last - place) % RING  # the newest number that belongs here
+        if held != max(due, 0) and held != last + 1:
+            return f"sector 1 says {last}, and where {max(due, 0)} should be the ring holds {held}"
     return ""

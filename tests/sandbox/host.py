@@ -12,13 +12,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
+from unittest.mock import patch
 
+from executor import look, observe
 from executor.script import script
-from planner.facts import Facts
+from planner import facts as observed
+from planner.facts import Facts, Process, Record
 from planner.plan import Plan
-from tests.sandbox import domains, guest, look, qemu
+from tests.sandbox import domains, guest, image, qemu
 from tests.sandbox.domains import Domain
 from tests.sandbox.guest import Instant, Mark
 
@@ -201,13 +205,42 @@ class Sandbox:
             for _, node in _roots(monitor):
                 monitor("human-monitor-command", command_line=f"qemu-io {node} flush")
 
-    def content(self, path: Path) -> bytes:
-        """Return what a guest would read that was started from an image now; images that are open must be flushed."""
-        form = json.loads(run("qemu-img", "info", "-U", "--output=json", str(path)))["format"]
-        with tempfile.NamedTemporaryFile(dir=self.root) as file:
-            form = "qcow2" if form == "qcow2" else "raw"
-            run("qemu-img", "convert", "-U", "-f", form, "-O", "raw", str(path), file.name)
-            return Path(file.name).read_bytes()
+    def content(self, path: Path, tag: str = "") -> bytes:
+        """Return what a guest would read of an image, or of an internal snapshot in it. One that is open for writing
+        must be flushed."""
+        with path.open("rb") as file:
+            form = "qcow2" if file.read(4) == b"QFI\xfb" else "raw"
+        at = ("-l", f"snapshot.name={tag}") if tag else ()
+        with tempfile.NamedTemporaryFile(dir=self.root) as plain:
+            run("qemu-img", "convert", "-U", *at, "-f", form, "-O", "raw", str(path), plain.name)
+            return Path(plain.name).read_bytes()
+
+    def kept(self, record: Record) -> Instant:
+        """Return the instant that a snapshot holds: of its memory image, and of what it keeps of each disk."""
+        with open(record.memory, "rb") as file:
+            head = image.read_head(file)
+            size = int(json.loads(head.config)["b_info"]["target_memkb"]) * 1024
+            memory, _ = image.read_stream(file, size)
+        mark = guest.mark(memory[guest.PAGE : guest.PAGE + 64])
+        assert mark
+        disks: dict[str, int | None] = {}
+        for held in record.disks:
+            disks[held.vdev] = None
+            if held.method != "exclude":
+                content = self.content(Path(held.holder), tag=held.tag if held.method == "internal" else "")
+                assert not (wrong := guest.damage(content)), f"{held.vdev}: {wrong}"
+                disks[held.vdev] = guest.counter(content[guest.SECTOR :])
+        return Instant(mark, disks)
+
+    def lasting(self, name: str) -> str:
+        """Say what is wrong with the disks of a domain, as a guest would find them that was started from its
+        configuration now; "" if nothing."""
+        self.flush(name)
+        for disk in self.domain(name).config["disks"]:
+            wrong = guest.damage(self.content(Path(disk["pdev_path"])))
+            if wrong:
+                return f"{disk['vdev']}: {wrong}"
+        return ""
 
     def hurt(self) -> str:
         """Say which image is not sound in itself, "" if all are; no QEMU may have any of them open."""
@@ -225,9 +258,18 @@ class Sandbox:
 
     # --- domsnap
 
-    def facts(self) -> Facts:
-        """Return what is to be seen of this host, through the parsers of its programs' outputs."""
-        return look.facts(self.root, self.srv, self.store, self.environment)
+    def facts(self, *names: str) -> Facts:
+        """Return what domsnap sees of this host. Of another host's domain of the same name, on the same machine at the
+        same time, it may see the xl monitor: here it is always our own."""
+        with patch.dict(os.environ, self.environment):
+            seen = observe.facts(look.observe(names, [str(self.store)]))
+        return replace(seen, domains=tuple(self._our_own(each) for each in seen.domains))
+
+    def _our_own(self, seen: observed.Domain) -> observed.Domain:
+        there = domains.find(self.root, str(seen.domid))
+        if not (there and domains.alive(there.monitor)):
+            return replace(seen, xl_monitor=None)
+        return replace(seen, xl_monitor=Process(there.monitor[0], there.monitor[1], str(self.root / "lib" / "xl")))
 
     def apply(self, plan: Plan, *words: str, status: int = 0) -> str:
         """Run the plan's printed script, which must exit with `status`, and return what it said."""

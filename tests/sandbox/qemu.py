@@ -6,13 +6,12 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
+from tests.sandbox import keeper
 from tests.sandbox.config import Config, backend
 
 QEMU = "qemu-system-x86_64"
@@ -34,8 +33,11 @@ def stat(pid: int) -> tuple[str, int] | None:
     return None if fields[0] in "ZX" else (fields[0], int(fields[19]))
 
 
-def end(pid: int, *signals: signal.Signals) -> None:
-    """End a process: the next signal is sent when it is still there 10 seconds after the one before."""
+def end(pid: int, *signals: signal.Signals, reaped: bool = False) -> None:
+    """End a process: the next signal is sent when it is still there 10 seconds after the one before.
+
+    reaped: come back only when its parent has taken note of its end, as that of QEMU does.
+    """
     for number in signals:
         try:
             os.kill(pid, number)
@@ -43,12 +45,7 @@ def end(pid: int, *signals: signal.Signals) -> None:
             return
         limit = time.monotonic() + 10
         while time.monotonic() < limit:
-            try:  # our own child, or somebody else's
-                if os.waitpid(pid, os.WNOHANG)[0]:
-                    return
-            except ChildProcessError:
-                pass
-            if stat(pid) is None:
+            if not Path("/proc", str(pid)).exists() or (stat(pid) is None and not reaped):
                 return
             time.sleep(0.005)
 
@@ -60,21 +57,21 @@ def start(root: Path, folder: Path, domid: int, config: Config, device: int | No
     """
     public = {name: root / "run" / f"qmp-{name}-{domid}" for name in MONITORS if served(config)}
     incoming = ("-incoming", "defer") if device is not None else ()
-    with (folder / "qemu.log").open("w") as log:
-        process = subprocess.Popen(
-            [*_argv(folder, config, public), *incoming], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            start_new_session=True, pass_fds=() if device is None else (device,),
-        )  # fmt: skip
+    doors = {path: folder / name for name, path in public.items()}
+    argv = [*_argv(folder, config, public), *incoming]
+    kept = keeper.keep(argv, folder / "qemu.log", doors, () if device is None else (device,))
     try:
-        with Monitor(folder / "xl", process.pid) as monitor:
+        with Monitor(folder / "xl", kept.pid) as monitor:
             if device is not None:
                 monitor("migrate-incoming", uri=f"fd:{device}")
                 monitor.settle("inmigrate")
-        _open_doors(folder, process.pid, public)
+        kept.open_doors()
     except (Trouble, OSError) as error:
-        end(process.pid, signal.SIGKILL)
+        end(kept.pid, signal.SIGKILL)
         raise Trouble((folder / "qemu.log").read_text().strip() or str(error)) from None
-    return process.pid
+    finally:
+        kept.close()
+    return kept.pid
 
 
 def served(config: Config) -> bool:
@@ -106,28 +103,6 @@ def _argv(folder: Path, config: Config, public: dict[str, Path]) -> Iterator[str
         yield from ("-device", f"virtio-blk-pci,id={name},drive={node},bootindex={index}")
 
 
-def _open_doors(folder: Path, pid: int, public: dict[str, Path]) -> None:
-    """Put tests/sandbox/monitor.py before QEMU's public monitors; QEMU's command line goes on naming them."""
-    words = []
-    listeners = []
-    for name, path in public.items():
-        path.rename(folder / name)
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(path))
-        listener.listen(8)
-        listeners.append(listener)
-        words += [str(listener.fileno()), str(folder / name)]
-    if not words:
-        return
-    subprocess.Popen(
-        [sys.executable, "-IS", str(Path(__file__).with_name("monitor.py")), str(pid), *words],
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-        pass_fds=[each.fileno() for each in listeners],
-    )  # fmt: skip
-    for each in listeners:
-        each.close()
-
-
 class Monitor:
     """A connection to a monitor of a QEMU, waited for if that has only just been started (`pid` its process)."""
 
@@ -140,8 +115,7 @@ class Monitor:
                 self._socket.connect(str(path))
                 break
             except OSError as error:
-                gone = not pid or os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-                if gone or time.monotonic() > limit:
+                if not pid or stat(pid) is None or time.monotonic() > limit:
                     self._socket.close()
                     raise Trouble(f"no answer from QEMU: {error}") from None
                 time.sleep(0.003)

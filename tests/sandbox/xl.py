@@ -53,7 +53,11 @@ class Host:
 
 
 def say(*lines: str) -> None:
-    print(*lines, sep="\n", file=sys.stderr)
+    try:
+        print(*lines, sep="\n", file=sys.stderr, flush=True)
+    except BrokenPipeError:  # as a program in C that nobody listens to
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGPIPE)
 
 
 def identify(host: Host, who: str) -> str:
@@ -220,11 +224,17 @@ def _resume(domain: Domain) -> None:
 
 
 def _suspend(host: Host, domain: Domain) -> None:
-    """Let the guest agree to be suspended, which one that does not run cannot do (light/libxl_dom_suspend.c)."""
+    """Let the guest agree to be suspended, which one that does not run cannot do (light/libxl_dom_suspend.c).
+
+    One that is suspended already is as good as one that agrees: seen on Xen 4.17.
+    """
     if domain.held or domain.said:
         time.sleep(host.patience)
-        raise Failure("libxl: error: libxl_dom_suspend.c:362:suspend_common_wait_guest_timeout: Domain "
-                      f"{domain.domid}:guest did not suspend, timed out")  # fmt: skip
+    if domain.held == "suspended":
+        return
+    if domain.held or domain.said:
+        raise Failure("libxl: error: libxl_dom_suspend.c:263:domain_suspend_common_pvcontrol_suspending: Domain "
+                      f"{domain.domid}:guest didn't acknowledge suspend, cancelling request")  # fmt: skip
     with domain.ask() as monitor:
         monitor("stop")
     domain.hold("suspended")
@@ -274,6 +284,13 @@ def unpause(host: Host, options: set[str], who: str) -> None:
     _whatever(host, who, "Unpausing", "cont", "")
 
 
+def resume(host: Host, options: set[str], who: str) -> None:
+    """Let a suspended guest go on: Xen 4.20 and later."""
+    if host.version < (4, 20):
+        raise Failure("command not implemented")
+    _whatever(host, who, "Resuming", "cont", "")
+
+
 def _whatever(host: Host, who: str, what: str, execute: str, held: str) -> None:
     """Do it if it can be done; exit 0 in any case, as xl does (tools/xl/xl_vmcontrol.c discards what libxl says)."""
     number = identify(host, who)
@@ -281,7 +298,8 @@ def _whatever(host: Host, who: str, what: str, execute: str, held: str) -> None:
     if domain is None:
         say(f"libxl: error: libxl_dom.c:37:libxl__domain_type: Domain {number}:unable to get dominfo: No such process")
         return
-    if domain.held not in ({"paused"} if execute == "cont" else {""}) or (domain.said and execute == "cont"):
+    fitting = {"Pausing": "", "Unpausing": "paused", "Resuming": "suspended"}[what]
+    if domain.held != fitting or (domain.said and execute == "cont"):
         say(f"libxl: error: libxl_domain.c:684:domain_unpause_done: Domain {number}:{what} domain: Invalid argument")
         return
     try:
@@ -358,6 +376,7 @@ COMMANDS = {
     "restore": Command(restore, "[options] [<ConfigFile>] <CheckpointFile>", "pedVAFc", (), (1, 2)),
     "pause": Command(pause, "<Domain>"),
     "unpause": Command(unpause, "<Domain>"),
+    "resume": Command(resume, "<Domain>"),
     "destroy": Command(destroy, "[options] <Domain>", "f"),
     "shutdown": Command(shutdown, "[options] <-a|Domain>", "wF", ("wait",)),
     "reboot": Command(reboot, "[options] <-a|Domain>", "wF", ("wait",)),
@@ -392,7 +411,6 @@ def call(host: Host, words: list[str]) -> None:
 def main(argv: list[str]) -> int:
     """Do as the program `xl`, or `xenstore-ls`, of the stand-in host whose folder it lies in."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     root = Path(argv[0]).absolute().parent.parent
     if Path(argv[0]).name == "xenstore-ls":
         for each in domains.domains(root):
