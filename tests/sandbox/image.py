@@ -5,6 +5,7 @@ Formats: Xen's tools/xl/xl.h, docs/specs/libxl-migration-stream.pandoc and libxc
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,29 +44,33 @@ class Head:
         return f"0x{self.flags:x}/0x0/{self.length}"
 
 
-def write_head(file: BinaryIO, config: bytes) -> Head:
+def write_head(file: int, config: bytes) -> Head:
+    """Write xl's header to a file descriptor; raises OSError."""
     optional = struct.pack("=I", len(config) + 1) + config + b"\0"
-    file.write(XL_MAGIC + struct.pack("=IIII", BYTE_ORDER, JSON_CONFIG | STREAM_V2, 0, len(optional)) + optional)
-    file.flush()
+    _put(file, XL_MAGIC + struct.pack("=IIII", BYTE_ORDER, JSON_CONFIG | STREAM_V2, 0, len(optional)) + optional)
     return Head(JSON_CONFIG | STREAM_V2, len(optional), config)
 
 
 def write_stream(
-    file: BinaryIO, memory: bytes, device: bytes, version: tuple[int, int], wait: Callable[[int], None]
+    file: int, memory: bytes, device: bytes, version: tuple[int, int], wait: Callable[[int], None]
 ) -> None:
     """Write libxl's stream: the pages that hold anything, then QEMU's state; `wait` is told how many bytes went out."""
-    file.write(_LIBXL + _record(_LIBXC_CONTEXT))
-    file.write(_LIBXC + struct.pack("<IHHII", 2, PAGE.bit_length() - 1, 0, *version) + _record(_STATIC_DATA_END))
+    _put(file, _LIBXL + _record(_LIBXC_CONTEXT))
+    _put(file, _LIBXC + struct.pack("<IHHII", 2, PAGE.bit_length() - 1, 0, *version) + _record(_STATIC_DATA_END))
     numbers = [at // PAGE for at in range(0, len(memory), PAGE) if any(memory[at : at + PAGE])]
     for first in range(0, len(numbers), _AT_ONCE):
         part = numbers[first : first + _AT_ONCE]
         pages = b"".join(memory[number * PAGE : (number + 1) * PAGE] for number in part)
-        file.write(_record(_PAGE_DATA, struct.pack(f"<II{len(part)}Q", len(part), 0, *part) + pages))
-        file.flush()
+        _put(file, _record(_PAGE_DATA, struct.pack(f"<II{len(part)}Q", len(part), 0, *part) + pages))
         wait(len(pages))
-    file.write(_record(_END))
-    file.write(_record(_EMULATOR_CONTEXT, struct.pack("<II", _UPSTREAM_QEMU, 0) + device) + _record(_END))
-    file.flush()
+    _put(
+        file, _record(_END) + _record(_EMULATOR_CONTEXT, struct.pack("<II", _UPSTREAM_QEMU, 0) + device) + _record(_END)
+    )
+
+
+def _put(file: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(file, data) :]
 
 
 def read_head(file: BinaryIO) -> Head:

@@ -194,19 +194,20 @@ def save(host: Host, options: set[str], who: str, file: str, text: str = "") -> 
     domain = looked_up(host, who)
     said = _parsed(Path(text).read_text()) if text else domain.config
     try:
-        out = open(file, "wb", opener=lambda path, flags: os.open(path, flags, 0o644))  # noqa: SIM115  # closed below
+        out = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     except OSError as error:
         raise Failure(f"Failed to open temp file {file} for writing: {error.strerror}") from None
-    with out:
-        try:
-            head = image.write_head(out, json.dumps(said).encode())
-            say(f"Saving to {file} new xl format (info {head.info})")
-            _suspend(host, domain)
-            _write(host, domain, out)
-        except (OSError, qemu.Trouble, Failure) as error:
-            say(*(error.said if isinstance(error, Failure) else [f"libxl: error: {error}"]))
-            _resume(domain)
-            raise Failure("Failed to save domain, resuming domain") from None
+    try:
+        head = image.write_head(out, json.dumps(said).encode())
+        say(f"Saving to {file} new xl format (info {head.info})")
+        _suspend(host, domain)
+        _write(host, domain, out)
+    except (OSError, qemu.Trouble, Failure) as error:
+        say(*(error.said if isinstance(error, Failure) else [f"libxl: error: {error}"]))
+        _resume(domain)
+        raise Failure("Failed to save domain, resuming domain") from None
+    finally:
+        os.close(out)
     if "-p" in options:
         domain.hold("paused")
     elif "-c" in options:
@@ -243,7 +244,7 @@ def _suspend(host: Host, domain: Domain) -> None:
         qemu.end(domain.monitor[0], signal.SIGKILL)
 
 
-def _write(host: Host, domain: Domain, out: Any) -> None:
+def _write(host: Host, domain: Domain, out: int) -> None:
     def wait(count: int) -> None:
         if host.save_rate:
             time.sleep(count / host.save_rate)
@@ -364,6 +365,7 @@ class Command:
     short: str = ""
     long: tuple[str, ...] = ()
     operands: tuple[int, int] = (1, 1)
+    about: str = ""
 
 
 COMMANDS = {
@@ -375,7 +377,7 @@ COMMANDS = {
     "save": Command(save, "[options] <Domain> <CheckpointFile> [<ConfigFile>]", "cpD", (), (2, 3)),
     "restore": Command(restore, "[options] [<ConfigFile>] <CheckpointFile>", "pedVAFc", (), (1, 2)),
     "pause": Command(pause, "<Domain>"),
-    "unpause": Command(unpause, "<Domain>"),
+    "unpause": Command(unpause, "<Domain>", about="Unpause a paused domain."),
     "resume": Command(resume, "<Domain>"),
     "destroy": Command(destroy, "[options] <Domain>", "f"),
     "shutdown": Command(shutdown, "[options] <-a|Domain>", "wF", ("wait",)),
@@ -403,7 +405,7 @@ def call(host: Host, words: list[str]) -> None:
     if len(operands) < least:
         many = "argument" if least == 1 else "arguments"
         raise Failure(f"'xl {name}' requires at least {least} {many}.", "",
-                      f"Usage: xl [-vtTf] {name} {command.usage}", "", status=2)  # fmt: skip
+                      f"Usage: xl [-vtTf] {name} {command.usage}", "", command.about, status=2)  # fmt: skip
     options = {option for option, _ in given} | ({"-n"} if ("-N", "") in outer else set())
     command.act(host, options, *operands[:most])
 
