@@ -44,7 +44,8 @@ def listing(names: Collection[str]) -> Listing:
             raise refuse(
                 "the domain came or went while it was observed", f"{row.name} ({row.domid}): {why}", "try again"
             )
-    pids = {domid: pid for domid in there if (pid := xenstore.device_model(xenstore.entries(store), domid))}
+    entries = xenstore.entries(store)
+    pids = {domid: pid for domid in there if (pid := xenstore.device_model(entries, domid))}
     return Listing(
         rows=_without({row.domid: row.name for row, _ in lost}, rows),
         long=long,
@@ -68,6 +69,7 @@ def _agreed(
 ) -> tuple[dict[int, tuple[xenstore.Backend, ...]], list[tuple[xl.Row, str]]]:
     """Return the backends of each domain, and the domains of which one of the three says nothing that can be read."""
     entries = xenstore.entries(store)
+    numbers = xenstore.disks(entries)
     configured = {config.domid for config in xl.configurations(long)}
     there: dict[int, tuple[xenstore.Backend, ...]] = {}
     lost: list[tuple[xl.Row, str]] = []
@@ -78,7 +80,7 @@ def _agreed(
             lost.append((row, f"`{xl.LONG}` does not know it yet"))
             continue
         try:
-            there[row.domid] = tuple(xenstore.backends(entries, row.domid))
+            there[row.domid] = tuple(xenstore.backends(entries, row.domid, numbers.get(row.domid, ())))
         except Refused as refused:
             lost.append((row, refused.diagnostics[0].detail))
     return there, lost

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -25,6 +25,7 @@ _EMULATED = {
 def domains(outputs: Outputs, images: Mapping[str, Image], volumes: tuple[Volume, ...]) -> Iterator[Domain]:
     """Yield every domain but dom0. Raises Refused naming the command whose output cannot be read."""
     store = xenstore.entries(outputs.xenstore)
+    numbers = xenstore.disks(store)
     configured = {config.domid: config for config in xl.configurations(outputs.xl_list_long)}
     for row in xl.rows(outputs.xl_list):
         config = configured.get(row.domid)
@@ -35,13 +36,14 @@ def domains(outputs: Outputs, images: Mapping[str, Image], volumes: tuple[Volume
         if config.type not in ("pv", "pvh", "hvm"):
             raise unreadable(xl.LONG, config.type, f"an unknown type of domain ({config.name})")
         asked = row.state == "running" and xenstore.asked_to_shut_down(store, row.domid)
+        backends = xenstore.backends(store, row.domid, numbers.get(row.domid, ()))
         yield Domain(
             name=config.name,
             uuid=row.uuid or store.get(f"/local/domain/{row.domid}/vm", "").removeprefix("/vm/"),
             type=config.type,  # type: ignore[arg-type]  # one of the three literals, as was just proved
             state="shutting-down" if asked else row.state,
             memory=config.memory,
-            disks=tuple(_disks(outputs, config, store, images, volumes)),
+            disks=tuple(_disks(outputs, config, backends, images, volumes)),
             domid=row.domid,
             vnuma=config.vnuma,
             devices=config.devices,
@@ -90,7 +92,7 @@ def _qemu(outputs: Outputs, config: xl.Configuration, pid: int | None) -> Qemu |
 def _disks(
     outputs: Outputs,
     config: xl.Configuration,
-    store: Mapping[str, str],
+    backends: Iterable[xenstore.Backend],
     images: Mapping[str, Image],
     volumes: tuple[Volume, ...],
 ) -> Iterator[Disk]:
@@ -98,7 +100,7 @@ def _disks(
     configured = {disk.vdev: disk for disk in config.disks}
     answers = outputs.qmp.get(config.domid, _NOTHING)
     drives = tuple(qmp.drives(answers)) if answers else ()
-    for backend in xenstore.backends(store, config.domid):
+    for backend in backends:
         said = configured.get(backend.vdev)
         volume = _volume(volumes, backend.path, outputs.links.get(backend.path, ""))
         path = lvm.path(volume) if volume else outputs.links.get(backend.path, backend.path)

@@ -7,7 +7,7 @@ own directory, so of that only the request to shut down is read.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from executor.parse.unreadable import unreadable
@@ -19,6 +19,7 @@ _ENTRY = re.compile(r'(?P<path>/[A-Za-z0-9_/@:-]*) = "(?P<value>.*)"(?:   \(.*\)
 _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|([0-7]{3})|(.))")
 _LETTERS = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\"}
 _BACKEND = re.compile(r"/local/domain/([0-9]+)/backend/([a-z0-9_]+)/[0-9]+/[0-9]+")
+_DEVICE = re.compile(r"/libxl/([0-9]+)/device/vbd/([0-9]+)(?:/|$)")
 _KINDS = {"qdisk": "qdisk", "vbd": "phy", "vbd3": "tap"}
 
 
@@ -67,12 +68,19 @@ def _unescape(found: re.Match[str]) -> str:
     return chr(int(octal, 8)) if octal else _LETTERS.get(letter, letter)
 
 
-def backends(store: Mapping[str, str], domid: int) -> Iterator[Backend]:
-    """Yield the disks of a domain as libxl has them in the store, in the order of their numbers."""
-    folder = f"/libxl/{domid}/device/vbd/"
-    numbers = {path.removeprefix(folder).partition("/")[0] for path in store if path.startswith(folder)}
-    for number in sorted(numbers, key=int):
-        yield _backend(store, f"{folder}{number}")
+def disks(store: Mapping[str, str]) -> dict[int, list[int]]:
+    """Return the numbers of each domain's disks, in their order, by domid."""
+    found: dict[int, set[int]] = {}
+    for path in store:
+        if path.startswith("/libxl/") and (device := _DEVICE.match(path)):
+            found.setdefault(int(device[1]), set()).add(int(device[2]))
+    return {domid: sorted(numbers) for domid, numbers in found.items()}
+
+
+def backends(store: Mapping[str, str], domid: int, numbers: Iterable[int]) -> Iterator[Backend]:
+    """Yield the disks of a domain with these numbers as libxl has them in the store."""
+    for number in numbers:
+        yield _backend(store, f"/libxl/{domid}/device/vbd/{number}")
 
 
 def _backend(store: Mapping[str, str], device: str) -> Backend:

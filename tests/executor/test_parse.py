@@ -101,7 +101,7 @@ def test_a_disk_of_a_driver_domain_names_that_domain() -> None:
     where = "/local/domain/5/backend/vbd/1/51712"
     said = {"/libxl/1/device/vbd/51712/backend": where}
     said |= {f"{where}/{key}": value for key, value in {"dev": "xvda", "params": "/dev/x", "mode": "r"}.items()}
-    (backend,) = xenstore.backends(said, 1)
+    (backend,) = xenstore.backends(said, 1, xenstore.disks(said)[1])
     assert (backend.domain, backend.kind, backend.writable, backend.capacity) == (5, "phy", False, 0)
 
 
@@ -112,7 +112,7 @@ def test_the_folder_of_the_backend_names_its_kind(kind: str, said: str, name: st
     store |= {
         f"{where}/{key}": v for key, v in {"dev": "xvda", "params": "vhd:/a:b", "mode": "w", "type": said}.items()
     }
-    (backend,) = xenstore.backends(store, 1)
+    (backend,) = xenstore.backends(store, 1, xenstore.disks(store)[1])
     assert backend.kind == name
     if kind == "qdisk":
         assert (backend.format, backend.path) == ("vhd", "/a:b")
