@@ -18,21 +18,27 @@ if TYPE_CHECKING:
     from planner.plan import Plan
 
 _INDENT = {"undo": "  ", "trouble": "  ", "hand": "    "}
+_MOST = 8  # changed facts that are named
 _STYLE = {"trouble": "31", "end": "1", "undo": "33"}
 
 
-def apply(plan: Plan, *, yes: bool, as_json: bool, untested: bool, fresh: Callable[[], Facts] | None) -> int:
-    """Carry a plan out and return the exit status. `fresh` observes the host anew, for a plan that was saved.
+def apply(
+    plan: Plan, *, yes: bool, as_json: bool, untested: bool, fresh: Callable[[], Facts] | None, show: Callable[[], None]
+) -> int:
+    """Carry a plan out and return the exit status.
 
-    Raises Refused before anything is touched; Ended with 3 for a stale or applied plan, with 4 if the domain is locked.
+    fresh: observes the host anew, for a plan that was saved. show: shows the plan. Raises Refused before anything is
+    touched; Ended with 3 for a stale or applied plan, with 4 if the domain is locked.
     """
     if plan.offline:
         raise _refuse("this plan was made offline", "nothing was observed", "make it on the host, without --offline")
     if plan.untested and not untested:
         said = f"{', '.join(plan.untested)}: never run on a real host"
         raise _refuse("this plan is untested", said, "allow it with --untested")
+    _once(plan)
     if fresh:
         hold(plan, fresh())
+    show()
     if not plan.steps:
         say(as_json)("end", f"nothing to do: {plan.note}" if plan.note else "nothing to do")
         return 0
@@ -49,14 +55,29 @@ def _carry_out(plan: Plan, tell: Tell) -> int:
         status = carry_out(plan, tell)
     except Locked as locked:
         raise Ended(4, f"domsnap: {plan.domains[0].name} is locked: {locked}") from None
-    except FileExistsError as error:
-        hint = f"see `domsnap status {plan.domains[0].name}`"
-        raise Ended(3, f"domsnap: this plan was applied already, or begun: {error.filename}\n  hint: {hint}") from None
+    except FileExistsError:  # by somebody else, just now
+        _once(plan)
+        raise
     except OSError as error:
         raise _refuse("the store cannot be written to", f"{error.filename}: {error.strerror}", "") from None
     if status == 0:
         tell("end", "done")
     return status
+
+
+def _once(plan: Plan) -> None:
+    """Raise Ended(3) for a plan that was carried out before, Refused for a journal that cannot be read."""
+    from executor.journal import applied
+
+    try:
+        since = applied(plan)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _refuse("a journal cannot be read", str(error), "") from None
+    if since:
+        hint = f"plan again; `domsnap status {plan.domains[0].name}` says whether it was cut off"
+        raise Ended(
+            3, f"domsnap: this plan was applied already, at {since}; a plan is carried out once\n  hint: {hint}"
+        )
 
 
 def observed_for(plan: Plan) -> Callable[[], Facts]:
@@ -80,7 +101,9 @@ def hold(plan: Plan, facts: Facts) -> None:
         raise Ended(3, f"domsnap: the plan is stale: {facts.host.name} has no domain {name} any more")
     changed = changes(dict(plan.assumes or {}), json.loads(json.dumps(assumptions(facts, domain))))
     if changed:
-        lines = [f"  {what}: was {_shown(old)}, is {_shown(new)}" for what, old, new in changed]
+        lines = [f"  {what}: was {_shown(old)}, is {_shown(new)}" for what, old, new in changed[:_MOST]]
+        if len(changed) > _MOST:
+            lines.append(f"  and {len(changed) - _MOST} more")
         raise Ended(
             3, "\n".join(["domsnap: the plan is stale; since it was made has changed:", *lines, "  hint: plan again"])
         )

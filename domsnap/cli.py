@@ -235,10 +235,11 @@ def apply(
 
     made = plans(request)
     only_one(made, "apply")
-    if not as_json:
-        show(made, "text", verbose=False)
-    fresh = observed_for(made[0]) if is_saved(request) else None
-    return carry_out(made[0], yes=yes, as_json=as_json, untested=untested, fresh=fresh)
+    return carry_out(
+        made[0], yes=yes, as_json=as_json, untested=untested,
+        fresh=observed_for(made[0]) if is_saved(request) else None,
+        show=lambda: None if as_json else show(made, "text", verbose=False),
+    )  # fmt: skip
 
 
 @app.command()

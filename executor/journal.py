@@ -41,6 +41,15 @@ class Journal:
         os.close(self.file)
 
 
+def applied(plan: Plan) -> str:
+    """Say when a plan was carried out, or begun and not undone; "" if it was not. Raises ValueError for no journal."""
+    try:
+        past = read(Path(plan.store, plan.domains[0].name, FOLDER, f"{plan.id}.jsonl"))
+    except FileNotFoundError:
+        return ""
+    return past.since if past.status in (None, 0, 6) else ""
+
+
 def begin(plan: Plan, folder: Path) -> Journal:
     """Return the journal of a plan that is about to be carried out, in the folder of its domain.
 
