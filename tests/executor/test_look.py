@@ -28,7 +28,7 @@ from executor.look.sharing import shares_blocks
 from executor.look.storage import Storage
 from executor.outputs import Outputs
 from executor.parse import qmp
-from planner.facts import Facts
+from planner.facts import Facts, facts_from_json
 from schema.diagnostic import Refused
 from schema.spec import DEFAULT_STORE
 from schema.validate import check
@@ -615,7 +615,7 @@ def test_the_document_is_valid_and_holds_what_was_seen(host: Live) -> None:
     document = json.loads(text)
     assert said == []
     assert check("facts", document, "facts") == []
-    assert document == {**reading.facts_document(seen(host)), "observed": document["observed"]}
+    assert comparable(facts_from_json(document)) == comparable(reading.facts(seen(host)))
 
 
 def test_a_domain_that_is_not_there_is_refused_naming_those_that_are(host: Live) -> None:
@@ -627,6 +627,8 @@ def test_a_domain_that_is_not_there_is_refused_naming_those_that_are(host: Live)
     ]
 
 
+# Of a newer Xen no plan holds an xl, which might be one of another test's here.
+@pytest.mark.parametrize("host", ["xen-4.20"], indirect=True)
 def test_a_plan_without_facts_is_that_of_the_facts_observed_just_before(
     host: Live, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
