@@ -137,10 +137,12 @@ class MergeVolume(OnDisk):
         if self.present:
             again = snapshot_argv(self.vg, self.origin, self.name, self.size, self.tag)
             yield Run(again, unless=("lvs", "--", f"{self.vg}/{self.name}"))
-            yield from self._merge(self.present)
+            # A merge consumes its snapshot: one that is gone was merged by an undo that was cut off.
+            there = ("lvs", "--", f"{self.vg}/{self.present}")
+            yield from self._merge(self.present, when=there)
 
-    def _merge(self, name: str) -> Iterator[Command]:
-        yield Run(("lvconvert", "--yes", "--merge", "--", f"{self.vg}/{name}"))
+    def _merge(self, name: str, when: tuple[str, ...] = ()) -> Iterator[Command]:
+        yield Run(("lvconvert", "--yes", "--merge", "--", f"{self.vg}/{name}"), when=when)
         yield Run(("lvs", "--", f"{self.vg}/{name}"), status=MISSING, within=600)
 
 

@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # revert snapshot before-upgrade of web01
 #
-# plan      d5cba15a94981db5da6b22f167238d2bb7828d025a27082933f5f304305a50a2
+# plan      ae4909a359bf6c48d5cfe7d6b032877b7e2e3b26e2837079d7c61066a5dc0595
 # spec      0dee441db2435022cf04d83282a38ff9c34c6064e4a7b7e35d36c72c8dd68d94
 # host      dom0
 # domain    web01, off, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -27,7 +27,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=d5cba15a94981db5da6b22f167238d2bb7828d025a27082933f5f304305a50a2
+plan=ae4909a359bf6c48d5cfe7d6b032877b7e2e3b26e2837079d7c61066a5dc0595
 total=24
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -573,7 +573,9 @@ undo_16() {
   if ! probe lvs -- vg0/db-before-upgrade; then
     run lvcreate --snapshot --yes --name db-before-upgrade --size 4315938816b --addtag domsnap.web01.before-upgrade -- vg0/db || return 1
   fi
-  run lvconvert --yes --merge -- vg0/db-pre-revert-1 || return 1
+  if probe lvs -- vg0/db-pre-revert-1; then
+    run lvconvert --yes --merge -- vg0/db-pre-revert-1 || return 1
+  fi
   expect 5 '' '' '' 600 lvs -- vg0/db-pre-revert-1 || return 1
 }
 
@@ -688,7 +690,7 @@ rollback() {
   esac
   case "$bad " in *" 16 "*)
     say '    lvs -- vg0/db-before-upgrade || lvcreate --snapshot --yes --name db-before-upgrade --size 4315938816b --addtag domsnap.web01.before-upgrade -- vg0/db'
-    say '    lvconvert --yes --merge -- vg0/db-pre-revert-1'
+    say '    lvs -- vg0/db-pre-revert-1 && lvconvert --yes --merge -- vg0/db-pre-revert-1'
     say '    lvs -- vg0/db-pre-revert-1'
     ;;
   *) ;;

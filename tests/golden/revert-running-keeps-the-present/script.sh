@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # revert snapshot before-upgrade of web01
 #
-# plan      0f2c2d806caf61d00f3bf41becb52aff47b76f8aad2f3dc118039968d131b898
+# plan      29853dfafbf02a8b4d88a2b32b29dd2bd7de5b95f5397d47097ed29c96f7a020
 # spec      2357d5e9643c68a6d7a3aee3f41d6bf8176b70514b383ef4b707709266b7d915
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -29,7 +29,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=0f2c2d806caf61d00f3bf41becb52aff47b76f8aad2f3dc118039968d131b898
+plan=29853dfafbf02a8b4d88a2b32b29dd2bd7de5b95f5397d47097ed29c96f7a020
 total=26
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -589,7 +589,9 @@ undo_16() {
   if ! probe lvs -- vg0/db-before-upgrade; then
     run lvcreate --snapshot --yes --name db-before-upgrade --size 4315938816b --addtag domsnap.web01.before-upgrade -- vg0/db || return 1
   fi
-  run lvconvert --yes --merge -- vg0/db-pre-revert-1 || return 1
+  if probe lvs -- vg0/db-pre-revert-1; then
+    run lvconvert --yes --merge -- vg0/db-pre-revert-1 || return 1
+  fi
   expect 5 '' '' '' 600 lvs -- vg0/db-pre-revert-1 || return 1
 }
 
@@ -726,7 +728,7 @@ rollback() {
   esac
   case "$bad " in *" 16 "*)
     say '    lvs -- vg0/db-before-upgrade || lvcreate --snapshot --yes --name db-before-upgrade --size 4315938816b --addtag domsnap.web01.before-upgrade -- vg0/db'
-    say '    lvconvert --yes --merge -- vg0/db-pre-revert-1'
+    say '    lvs -- vg0/db-pre-revert-1 && lvconvert --yes --merge -- vg0/db-pre-revert-1'
     say '    lvs -- vg0/db-pre-revert-1'
     ;;
   *) ;;
