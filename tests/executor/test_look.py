@@ -36,7 +36,7 @@ from tests.executor.live import Live, live, qemu_img
 from tests.executor.recordings import HOSTS
 from tests.executor.test_observe import RECORD
 
-PATIENCE = 3.0
+PATIENCE = 30.0
 
 
 @pytest.fixture
@@ -391,10 +391,9 @@ def test_a_monitor_that_does_not_answer_is_given_up(host: Live) -> None:
         busy.bind(str(path))
         busy.listen(1)
         looked = seen(host, patience=0.5)
-    assert remarks(looked) == [
-        f"mail (2): {path}: no answer within 0.5 seconds; another program may be connected to it"
-    ]
-    assert {domid: bool(said) for domid, said in looked.qmp.items()} == {1: True, 3: True}
+    silent = f"mail (2): {path}: no answer within 0.5 seconds; another program may be connected to it"
+    assert silent in remarks(looked)
+    assert 2 not in looked.qmp
     assert check("facts", reading.facts_document(looked), "facts") == []
 
 
@@ -635,10 +634,9 @@ def test_a_plan_without_facts_is_that_of_the_facts_observed_just_before(
     spec = tmp_path / "s.yaml"
     spec.write_text(f"version: 1\ndomain: web01\nsnapshot: one\nstore: {host.root}/store\n")
     text, _ = observing.document([], [f"{host.root}/store"])
-    (tmp_path / "facts.json").write_bytes(text)
-    (kept,) = plans(Request(str(spec), facts=str(tmp_path / "facts.json")))
     (now,) = plans(Request(str(spec)))
-    assert now.steps == kept.steps
+    (tmp_path / "facts.json").write_text(json.dumps({**json.loads(text), "observed": now.observed}))
+    assert plans(Request(str(spec), facts=str(tmp_path / "facts.json"))) == [now]
     assert not now.offline
     assert capsys.readouterr().err == ""
 
