@@ -116,6 +116,37 @@ def schema(
 
 
 @app.command()
+def observe(
+    context: typer.Context,
+    domains: Annotated[
+        list[str] | None, typer.Argument(metavar="[DOMAIN]...", help="Domains that must be there; all are observed.")
+    ] = None,
+    output: Annotated[str, typer.Option("-o", "--output", metavar="FILE", help="Write the facts to this file.")] = "",
+    stores: Annotated[
+        list[str] | None, typer.Option("--store", metavar="DIR", help="A folder with snapshots besides the usual one.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print diagnostics as JSON on standard output.")] = False,
+) -> None:
+    """Read this host, and print the facts that plans are made from.
+
+    Nothing is changed. What could not be read is said on standard error.
+    """
+    _settings(context).json = as_json
+
+    from domsnap import observing
+
+    facts, remarks = observing.document(domains or (), stores or ())
+    report(remarks, as_json=False)
+    if output:
+        from domsnap.saving import save
+
+        save(output, facts, "facts")
+        complain(f"written to {output}")
+    else:
+        emit(facts)
+
+
+@app.command()
 def plan(
     context: typer.Context,
     file: SpecFile,
