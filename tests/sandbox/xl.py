@@ -38,13 +38,15 @@ class Failure(Exception):
 @dataclass(frozen=True, slots=True)
 class Host:
     """The machine. host.json says: xen, its version; memory in MiB; save_rate in bytes a second, 0 for no limit;
-    patience, seconds that a guest may take to answer a request to suspend."""
+    patience, seconds that a guest may take to answer a request to suspend; save_fails: that the disk is full when
+    half the memory is written."""
 
     root: Path
     xen: str = "4.17.7"
     memory: int = 4096
     save_rate: int = 0
     patience: float = 0.0
+    save_fails: bool = False
 
     @property
     def version(self) -> tuple[int, int]:
@@ -248,6 +250,8 @@ def _write(host: Host, domain: Domain, out: int) -> None:
     def wait(count: int) -> None:
         if host.save_rate:
             time.sleep(count / host.save_rate)
+        if host.save_fails:
+            raise OSError(28, "No space left on device")
 
     state = domain.folder / "saved"
     with domain.ask() as monitor:
