@@ -18,13 +18,17 @@ _NO_HARD_LINKS = {"vfat", "msdos", "exfat"}
 
 
 def filesystems(findmnt: str, df: str, reflink: Collection[str]) -> Iterator[Filesystem]:
-    """Yield the filesystems that `df` lists; `reflink` names the mount points where a probe shared blocks."""
+    """Yield the filesystems that `df` lists; `reflink` names the mount points where files can share blocks."""
     kinds = dict(_kinds(member(FINDMNT, read_json(FINDMNT, findmnt), "filesystems")))
     for line in df.splitlines()[1:]:
         found = _ROW.fullmatch(line)
         if found is None:
             raise unreadable(DF, line, "a line that is no filesystem")
         mount = found["mount"]
+        if (
+            mount not in kinds and "?" in mount
+        ):  # df's word for control characters, which any user's FUSE mount may have
+            continue
         if mount not in kinds:
             raise unreadable(FINDMNT, findmnt, f"no {mount!r}, which df lists")
         kind = kinds[mount]

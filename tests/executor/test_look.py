@@ -25,9 +25,10 @@ from executor.look import observe
 from executor.look.monitors import ask_qemus
 from executor.look.processes import processes
 from executor.look.sharing import shares_blocks
-from executor.look.storage import Storage
+from executor.look.storage import Storage, storage
 from executor.outputs import Outputs
-from executor.parse import qmp
+from executor.parse import lvm, qmp
+from executor.parse.filesystems import filesystems
 from planner.facts import Facts, facts_from_json
 from schema.diagnostic import Refused
 from schema.spec import DEFAULT_STORE
@@ -268,8 +269,8 @@ def test_another_name_of_a_logical_volume_s_device_is_that_volume() -> None:
     devices = [f"/dev/{name}" for name in os.listdir("/dev") if Path("/dev", name).is_block_device()]
     if not devices:
         pytest.skip("this machine has no block device")
-    storage = Storage("", "", (), "", "", "", {os.stat(devices[0]).st_rdev: "/dev/vg0/db"}, ())
-    assert list(storage.named([devices[0], "/dev/vg0/db", "/no/device"])) == [(devices[0], "/dev/vg0/db")]
+    stored = Storage("", "", (), "", "", "", {os.stat(devices[0]).st_rdev: "/dev/vg0/db"}, ())
+    assert list(stored.named([devices[0], "/dev/vg0/db", "/no/device"])) == [(devices[0], "/dev/vg0/db")]
 
 
 # --- records
@@ -540,6 +541,26 @@ def test_a_mount_that_df_cannot_ask_is_a_remark(host: Live) -> None:
     looked = seen(host)
     assert remarks(looked) == ["`df --block-size=1 --portability`: exit status 1; it said df: /x: stale"]
     assert comparable(reading.facts(looked)) == comparable(reading.facts(host.said))
+
+
+def test_this_machine_s_own_filesystems_and_volumes_can_be_read() -> None:
+    found = storage()
+    assert list(filesystems(found.findmnt, found.df, found.reflink))
+    assert len(list(lvm.volumes(found.lvs))) >= len(found.volumes)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+@pytest.mark.parametrize("name", ["two words", "m\u00fc", '"q\\x', "new\nline"])
+def test_a_mount_point_of_any_name_is_read_or_passed_over(name: str, short: Path) -> None:
+    mount = short / name
+    mount.mkdir()
+    subprocess.run(("mount", "-t", "tmpfs", "-o", "size=1M", "none", str(mount)), check=True)
+    try:
+        found = storage()
+    finally:
+        subprocess.run(("umount", str(mount)), check=True)
+    kinds = {each.mount: each.type for each in filesystems(found.findmnt, found.df, found.reflink)}
+    assert kinds.get(str(mount)) == (None if "\n" in name else "tmpfs")
 
 
 # --- failures of the host's programs
