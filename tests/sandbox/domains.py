@@ -184,22 +184,28 @@ def watch(domain: Domain) -> None:
     mount of its own it has its log where a real one has it, and the host's own folder stays as it is.
     """
     log = f"xl-{domain.name}.log"
-    program = domain.root / "lib" / "xl"
+    program = str(domain.root / "lib" / "xl")
     here = f'exec "$0" infinity >>"{domain.root}/log/{log}" 2>&1'
     mount = f"mount -t tmpfs tmpfs /var/log && mkdir {LOGS} && mount --bind {domain.root}/log {LOGS}"
-    there = f'if {mount}; then exec "$0" infinity >>{LOGS}/{log} 2>&1; fi; {here}'
-    alone = ["unshare", "--mount", "--propagation", "private"] if os.geteuid() == 0 else []
-    argv = [*alone, "sh", "-c", there if alone else here, str(program)]
-    started = subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    there = f'{mount} && exec "$0" infinity >>{LOGS}/{log} 2>&1'
+    alone = ["unshare", "--mount", "--propagation", "private", "sh", "-c", there, program]
+    for argv in (alone, ["sh", "-c", here, program]):
+        domain.monitor = process(_started(argv, program))
+        if domain.monitor:
+            domain.save()
+            return
+
+
+def _started(argv: list[str], program: str) -> int:
+    """Start what becomes `program`, and return its process number when it has; 0 if it ends before."""
+    nothing = subprocess.DEVNULL
+    started = subprocess.Popen(argv, stdin=nothing, stdout=nothing, stderr=nothing, start_new_session=True)
     limit = time.monotonic() + 10
     while time.monotonic() < limit and started.poll() is None:
         try:
-            if os.readlink(f"/proc/{started.pid}/exe") == str(program):
-                domain.monitor = process(started.pid)
-                domain.save()
-                return
-        except OSError:
+            if os.readlink(f"/proc/{started.pid}/exe") == program:
+                return started.pid
+        except OSError:  # it ended just now
             pass
         time.sleep(0.002)
+    return 0

@@ -148,7 +148,7 @@ class Sandbox:
     def create(self, name: str, disks: Mapping[str, str], *, kind: str = "pvh", **other: object) -> Domain:
         """Create a domain, and come back when its guest counts."""
         self.xl("create", str(self.configure(name, disks, kind=kind, **other)))
-        self.runs_on(name)
+        self.runs_on(name, 0)
         return self.domain(name)
 
     def domain(self, name: str) -> Domain:
