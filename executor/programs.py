@@ -90,6 +90,8 @@ def run(command: Run, signals: Signals, watch: Watch | None = None) -> None:
         return
     if command.unless and start(command.unless).status == 0:
         return
+    if command.when or command.unless:
+        signals.still_wanted()  # a script, too, ends between a guard and what it guards
     end = time.monotonic() + command.within
     while True:
         done = start(command.argv, watch)
