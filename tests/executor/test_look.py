@@ -508,7 +508,17 @@ def alive(pid: str) -> bool:
 
 def test_a_program_gets_no_input_no_terminal_and_speaks_english(programs: Callable[[str], None]) -> None:
     programs('cat; echo "$LC_ALL"; ps -o sid= -p $$ | tr -d " "; echo $$; echo "$PATH"')
-    locale, session, pid, path = funnel.ask("say").split()
+    ours = os.dup(0)
+    with tempfile.TemporaryFile() as file:
+        file.write(b"what domsnap's own input holds")
+        file.seek(0)
+        os.dup2(file.fileno(), 0)
+        try:
+            said = funnel.ask("say")
+        finally:
+            os.dup2(ours, 0)
+            os.close(ours)
+    locale, session, pid, path = said.split()
     assert (locale, session) == ("C", pid)
     assert path == os.environ["DOMSNAP_PATH"]
 
@@ -636,6 +646,21 @@ def test_the_document_is_valid_and_holds_what_was_seen(host: Live) -> None:
     assert said == []
     assert check("facts", document, "facts") == []
     assert comparable(facts_from_json(document)) == comparable(reading.facts(seen(host)))
+
+
+def test_facts_are_written_for_their_owner_alone_and_never_over_another_file(
+    host: Live, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    file = tmp_path / "facts.json"
+    for _ in range(2):
+        observing.tell([], str(host.root / "store"), str(file))
+    assert capsysbinary.readouterr().out == b""
+    assert file.stat().st_mode & 0o777 == 0o600
+    observing.tell([], str(host.root / "store"), "")
+    printed, kept = json.loads(capsysbinary.readouterr().out), json.loads(file.read_text())
+    assert comparable(facts_from_json(printed)) == comparable(facts_from_json(kept))
+    file.write_text('{"version": 1, "domain": "mine"}')
+    assert "it is not facts made by domsnap" in detail(lambda: observing.tell([], str(host.root / "store"), str(file)))
 
 
 def test_a_domain_that_is_not_there_is_refused_naming_those_that_are(host: Live) -> None:
