@@ -12,21 +12,6 @@ if TYPE_CHECKING:
     from planner.facts import Facts
 
 
-def tell(names: Collection[str], store: str, output: str) -> None:
-    """Print the facts of this host, or write them to a file; remarks go to standard error. Raises Refused."""
-    from domsnap.door import complain, emit, report
-
-    text, remarks = document(names, (store,))
-    report(remarks, as_json=False)
-    if not output:
-        emit(text)
-        return
-    from domsnap.saving import save
-
-    save(output, text, "facts")
-    complain(f"written to {output}")
-
-
 def document(names: Collection[str] = (), stores: Collection[str] = ()) -> tuple[bytes, list[Diagnostic]]:
     """Return the facts of this host as JSON that is valid against `facts.schema.json`, and remarks on what they lack.
 

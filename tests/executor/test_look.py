@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from domsnap import observing
+from domsnap.door import run
 from domsnap.planning import Request, plans
 from executor import observe as reading
 from executor.look import ask as funnel
@@ -648,19 +649,21 @@ def test_the_document_is_valid_and_holds_what_was_seen(host: Live) -> None:
     assert comparable(facts_from_json(document)) == comparable(reading.facts(seen(host)))
 
 
-def test_facts_are_written_for_their_owner_alone_and_never_over_another_file(
+def test_observe_writes_facts_for_their_owner_alone_and_never_over_another_file(
     host: Live, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     file = tmp_path / "facts.json"
     for _ in range(2):
-        observing.tell([], str(host.root / "store"), str(file))
+        assert run(["observe", "web01", "-o", str(file)]) == 0
     assert capsysbinary.readouterr().out == b""
     assert file.stat().st_mode & 0o777 == 0o600
-    observing.tell([], str(host.root / "store"), "")
+    assert run(["observe"]) == 0
     printed, kept = json.loads(capsysbinary.readouterr().out), json.loads(file.read_text())
     assert comparable(facts_from_json(printed)) == comparable(facts_from_json(kept))
     file.write_text('{"version": 1, "domain": "mine"}')
-    assert "it is not facts made by domsnap" in detail(lambda: observing.tell([], str(host.root / "store"), str(file)))
+    assert run(["observe", "-o", str(file)]) == 1
+    assert b"it is not facts made by domsnap" in capsysbinary.readouterr().err
+    assert file.read_text() == '{"version": 1, "domain": "mine"}'
 
 
 def test_a_domain_that_is_not_there_is_refused_naming_those_that_are(host: Live) -> None:
