@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -22,7 +21,7 @@ from executor.script import script
 from planner import facts as observed
 from planner.facts import Facts, Process, Record
 from planner.plan import Plan
-from tests.sandbox import domains, guest, image, qemu
+from tests.sandbox import domains, guest, peek, qemu
 from tests.sandbox.domains import Domain
 from tests.sandbox.guest import Instant, Mark
 
@@ -107,7 +106,7 @@ class Sandbox:
         return found
 
     def tell(self, **host: object) -> None:
-        """Change what host.json says: see tests/sandbox/xl.py."""
+        """Change what host.json says: see tests/sandbox/toolstack.py."""
         file = self.root / "host.json"
         said = json.loads(file.read_text()) if file.exists() else {}
         file.write_text(json.dumps({**said, **host}))
@@ -128,8 +127,8 @@ class Sandbox:
         path = self.srv / name
         start = self.root / "boot-sector"
         start.write_bytes(guest.boot_sector())
-        run("qemu-img", "create", "-q", "-f", form, str(path), str(size))
-        run("qemu-io", "-f", form, "-c", f"write -q -s {start} 0 {guest.SECTOR}", str(path))
+        peek.run("qemu-img", "create", "-q", "-f", form, str(path), str(size))
+        peek.run("qemu-io", "-f", form, "-c", f"write -q -s {start} 0 {guest.SECTOR}", str(path))
         return path
 
     def configure(self, name: str, disks: Mapping[str, str], *, kind: str = "pvh", **other: object) -> Path:
@@ -158,79 +157,35 @@ class Sandbox:
 
     def mark(self, name: str) -> Mark:
         """Read the guest's page, at whatever instant."""
-        mark = self._mark(name)
+        mark = peek.mark(self.domain(name))
         assert mark, "the guest does not count yet"
         return mark
 
-    def _mark(self, name: str) -> Mark | None:
-        with (self.domain(name).folder / "ram").open("rb") as ram:
-            ram.seek(guest.PAGE)
-            return guest.mark(ram.read(64))
-
     def runs_on(self, name: str, rounds: int = 2) -> None:
         """Wait until the guest has counted on, and has written to all its disks meanwhile."""
-        before = self._mark(name)
+        before = peek.mark(self.domain(name))
         start = before.counter if before else 0
         limit = time.monotonic() + _DEADLINE
-        while not ((now := self._mark(name)) and now.counter > start + rounds):
+        while not ((now := peek.mark(self.domain(name))) and now.counter > start + rounds):
             assert time.monotonic() < limit, f"the guest of {name} stands still at {now}"
             time.sleep(0.01)
 
     def instant(self, name: str) -> Instant:
         """Read memory and disks, as the guest itself would, while it stands still; it is let go again if it ran."""
-        domain = self.domain(name)
-        with qemu.Monitor(domain.folder / "test") as monitor:
-            running = monitor.status() == "running"
-            if running:
-                monitor("stop")
-            try:
-                said = {vdev: self._sector(domain, monitor, node) for vdev, node in _roots(monitor)}
-                return Instant(self.mark(name), said)
-            finally:
-                if running:
-                    monitor("cont")
-
-    def _sector(self, domain: Domain, monitor: qemu.Monitor, node: str) -> int:
-        log = domain.folder / "qemu.log"
-        before = log.stat().st_size
-        monitor("human-monitor-command", command_line=f'qemu-io {node} "read -v {guest.SECTOR} 16"')
-        shown = log.read_text()[before:]
-        found = re.search(r"^00000200:  ((?:[0-9a-f]{2} ){16})", shown, re.MULTILINE)
-        assert found, shown
-        return guest.counter(bytes.fromhex(found[1]))
+        return peek.instant(self.domain(name))
 
     def flush(self, name: str) -> None:
         """Let QEMU write all it holds back, so that the images can be read by their paths."""
-        with qemu.Monitor(self.domain(name).folder / "test") as monitor:
-            for _, node in _roots(monitor):
-                monitor("human-monitor-command", command_line=f"qemu-io {node} flush")
+        peek.flush(self.domain(name))
 
     def content(self, path: Path, tag: str = "") -> bytes:
         """Return what a guest would read of an image, or of an internal snapshot in it. One that is open for writing
         must be flushed."""
-        with path.open("rb") as file:
-            form = "qcow2" if file.read(4) == b"QFI\xfb" else "raw"
-        at = ("-l", f"snapshot.name={tag}") if tag else ()
-        with tempfile.NamedTemporaryFile(dir=self.root) as plain:
-            run("qemu-img", "convert", "-U", *at, "-f", form, "-O", "raw", str(path), plain.name)
-            return Path(plain.name).read_bytes()
+        return peek.content(path, tag)
 
     def kept(self, record: Record) -> Instant:
         """Return the instant that a snapshot holds: of its memory image, and of what it keeps of each disk."""
-        with open(record.memory, "rb") as file:
-            head = image.read_head(file)
-            size = int(json.loads(head.config)["b_info"]["target_memkb"]) * 1024
-            memory, _ = image.read_stream(file, size)
-        mark = guest.mark(memory[guest.PAGE : guest.PAGE + 64])
-        assert mark
-        disks: dict[str, int | None] = {}
-        for held in record.disks:
-            disks[held.vdev] = None
-            if held.method != "exclude":
-                content = self.content(Path(held.holder), tag=held.tag if held.method == "internal" else "")
-                assert not (wrong := guest.damage(content)), f"{held.vdev}: {wrong}"
-                disks[held.vdev] = guest.counter(content[guest.SECTOR :])
-        return Instant(mark, disks)
+        return peek.kept(record)
 
     def lasting(self, name: str) -> str:
         """Say what is wrong with the disks of a domain, as a guest would find them that was started from its
@@ -281,14 +236,3 @@ class Sandbox:
         )  # fmt: skip
         assert done.returncode == status, f"exit status {done.returncode}: {done.stdout}"
         return done.stdout
-
-
-def _roots(monitor: qemu.Monitor) -> Iterator[tuple[str, str]]:
-    """Yield vdev and topmost node of each disk."""
-    for drive in monitor("query-block"):
-        device = drive["qdev"].removeprefix("/machine/peripheral/").partition("/")[0]
-        yield device.removeprefix("phy-"), drive["inserted"]["node-name"]
-
-
-def run(*argv: str) -> str:
-    return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=_DEADLINE).stdout
