@@ -51,6 +51,11 @@ class Qemu:
     chrooted: bool = False
     jobs: tuple[str, ...] = ()
 
+    @property
+    def release(self) -> tuple[int, ...]:
+        """The version as numbers, (0,) for a QEMU whose monitor did not answer."""
+        return tuple(int(part) for part in self.version.split(".") if part.isdecimal()) or (0,)
+
 
 @dataclass(frozen=True, slots=True)
 class Node:

@@ -168,7 +168,7 @@ def _copy_down(target: Target, image: Image, child: Image) -> None:
         )
         return
     if at > 0 and nodes[at].file != nodes[at].path:
-        if tuple(map(int, domain.qemu.version.split(".")[:2])) < _REOPENS:
+        if domain.qemu.release < _REOPENS:
             target.refuse(
                 "QEMU knows this image by another file's name",
                 f"{child.path} was opened as {nodes[at].file}, which is another image today, and"

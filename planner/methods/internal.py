@@ -35,10 +35,10 @@ class Internal(Method):
                 f"{disk.path} holds {', '.join(image.snapshots)}",
                 "choose another name for the snapshot",
             )
-        if live_hvm and draft.domain.qemu and int(draft.domain.qemu.version.split(".")[0]) < 10:
+        if live_hvm and draft.domain.qemu and draft.domain.qemu.release < (10,):
             target.refuse(
                 "no internal snapshot in a live capture of an HVM domain",
-                f"its images are inactive at that point, and only QEMU 10 says so; this is {draft.domain.qemu.version}",
+                f"its images are inactive at that point, and only QEMU 10 says so; this is {draft.domain.qemu.version or 'unknown'}",
                 "use `external`, or `capture: paused`",
             )
         if live_hvm:

@@ -192,6 +192,18 @@ def test_a_live_capture_of_hvm_takes_no_internal_snapshot_before_qemu_10_and_no_
     assert "no copy job in a live capture" in refused("create", declared, facts(domain(raw_on_qemu(), type="hvm")))
 
 
+@pytest.mark.parametrize("version", ["", "unknown", "11"])
+def test_a_qemu_whose_version_is_not_known_is_refused_or_taken_but_never_a_crash(version: str) -> None:
+    silent = domain(qcow2(), type="hvm")
+    assert silent.qemu
+    there = facts(replace(silent, qemu=replace(silent.qemu, version=version)))
+    declared = spec(memory=language.Memory("live"))
+    if version == "11":
+        assert compile_plan("create", declared, there).steps
+    else:
+        assert f"this is {version or 'unknown'}" in refused("create", declared, there)
+
+
 def test_an_existing_snapshot_that_matches_is_nothing_to_do() -> None:
     plan = compile_plan("create", spec(), taken(spec(), facts()))
     assert plan.steps == () and plan.note == "web01/before-upgrade exists and is what the spec declares"
