@@ -36,9 +36,10 @@ class Internal(Method):
                 "choose another name for the snapshot",
             )
         if live_hvm and draft.domain.qemu and draft.domain.qemu.release < (10,):
+            known = draft.domain.qemu.version or "unknown"
             target.refuse(
                 "no internal snapshot in a live capture of an HVM domain",
-                f"its images are inactive at that point, and only QEMU 10 says so; this is {draft.domain.qemu.version or 'unknown'}",
+                f"its images are inactive at that point, and only QEMU 10 says so; this is {known}",
                 "use `external`, or `capture: paused`",
             )
         if live_hvm:
