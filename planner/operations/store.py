@@ -170,7 +170,7 @@ class RemoveSnapshotFiles(Operation):
         if self.record.memory:
             yield Run(("rm", "-f", "--", self.record.memory, f"{self.record.memory}.sha256"))
         yield Run(("rm", "-f", "--", f"{self.record.folder}/record.json"))
-        yield Run(("rmdir", "--", self.record.folder))
+        yield Run(("rmdir", "--", self.record.folder), when=("test", "-d", self.record.folder))
 
 
 def _put(path: str, text: str) -> Iterator[Command]:

@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # delete snapshot before-upgrade of web01
 #
-# plan      be566b4440076449f46e68d2cec3afda3d0644d91e5abfae78825fe50a7834f2
+# plan      2d747f7c91430a181d9e764614453e0514c524a19b98fafd9d8ed3c348a31e46
 # spec      0dee441db2435022cf04d83282a38ff9c34c6064e4a7b7e35d36c72c8dd68d94
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -29,7 +29,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=be566b4440076449f46e68d2cec3afda3d0644d91e5abfae78825fe50a7834f2
+plan=2d747f7c91430a181d9e764614453e0514c524a19b98fafd9d8ed3c348a31e46
 total=8
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -556,7 +556,7 @@ rest() {
   if [ "$1" -le 7 ]; then
     say '    rm -f -- /var/lib/domsnap/web01/before-upgrade/memory /var/lib/domsnap/web01/before-upgrade/memory.sha256'
     say '    rm -f -- /var/lib/domsnap/web01/before-upgrade/record.json'
-    say '    rmdir -- /var/lib/domsnap/web01/before-upgrade'
+    say '    test -d /var/lib/domsnap/web01/before-upgrade && rmdir -- /var/lib/domsnap/web01/before-upgrade'
   fi
   if [ "$1" -le 8 ]; then
     say '    rm -f -- /var/lib/domsnap/web01/current.part'
@@ -732,7 +732,9 @@ begin 7 'remove the memory image and the record of before-upgrade'
 arm 7
 run rm -f -- /var/lib/domsnap/web01/before-upgrade/memory /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 7
 run rm -f -- /var/lib/domsnap/web01/before-upgrade/record.json || fail 7
-run rmdir -- /var/lib/domsnap/web01/before-upgrade || fail 7
+if probe test -d /var/lib/domsnap/web01/before-upgrade; then
+  run rmdir -- /var/lib/domsnap/web01/before-upgrade || fail 7
+fi
 end 7
 
 # Step 8 of 8, finish: note that the domain goes on from no snapshot

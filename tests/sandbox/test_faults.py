@@ -1,0 +1,100 @@
+"""What goes wrong around a running apply: disks that fill, QEMUs that die, guests that go."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.sandbox.host import Sandbox
+from tests.sandbox.test_apply import KINDS, domsnap, spec, start, whole
+
+pytestmark = pytest.mark.slow
+EXTERNAL = {"xvda": "external"}
+
+
+@pytest.fixture
+def box() -> Iterator[Sandbox]:
+    with Sandbox() as box:
+        yield box
+
+
+@pytest.fixture
+def small(box: Sandbox) -> Iterator[Path]:
+    """Make the store a file system of its own, with room for one snapshot."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m,mode=0700", "domsnap-test", box.store], check=True)
+    try:
+        yield box.store
+    finally:
+        subprocess.run(["umount", "-l", box.store], check=True)
+
+
+def meanwhile(box: Sandbox, at: str, act: Callable[[], None], *words: str) -> tuple[int, str]:
+    """Apply, and do something when a step whose line holds `at` begins; return exit status and all that was said."""
+    with start(box, "apply", *words, "--yes") as process:
+        assert process.stderr
+        said, done = [], False
+        for line in process.stderr:
+            said.append(line)
+            if not done and line.startswith("[") and at in line:
+                act()
+                done = True
+        process.communicate(timeout=120)
+    assert done, said
+    return process.returncode, "".join(said)
+
+
+def left(box: Sandbox) -> set[str]:
+    return {name for name in box.files() if "/applied/" not in name}
+
+
+@pytest.mark.parametrize("at", ["make the folder", "hold the xl monitor"])
+def test_a_store_that_fills_up_undoes_everything_and_the_guest_goes_on(box: Sandbox, small: Path, at: str) -> None:
+    box.create("web01", KINDS)
+    before = left(box)
+
+    def fill() -> None:
+        argv = ["dd", "if=/dev/zero", f"of={small}/filler", "bs=64K", "status=none"]
+        assert subprocess.run(argv, stderr=subprocess.DEVNULL, check=False).returncode == 1
+
+    status, said = meanwhile(box, at, fill, spec(box, methods=EXTERNAL))
+    assert status in (1, 5), said
+    whole(box)
+    assert left(box) - {"store/filler"} == before, said
+    (small / "filler").unlink()
+    domsnap(box, "apply", spec(box, methods=EXTERNAL), "--yes")
+    whole(box)
+
+
+@pytest.mark.parametrize("at", ["make an overlay", "rehearse", "suspend", "takes over", "wait for the copy"])
+@pytest.mark.parametrize("how", ["QEMU is killed", "the guest is destroyed"])
+def test_a_guest_that_dies_meanwhile_leaves_sound_disks_and_no_riddles(box: Sandbox, at: str, how: str) -> None:
+    box.create("web01", KINDS)
+    before = left(box)
+
+    def die() -> None:
+        if how == "QEMU is killed":
+            os.kill(box.domain("web01").device_model[0], signal.SIGKILL)
+        else:
+            box.xl("destroy", "web01")
+
+    status, said = meanwhile(box, at, die, spec(box, methods=EXTERNAL))
+    assert status in (0, 5, 6), said
+    if status == 5:
+        assert left(box) == before, said
+    named = [Path(name).name for name in left(box) - before if "~new" in name or "/one/" in name]
+    assert status != 6 or ("by hand" in said and all(name in said for name in named)), said
+    for path in box.srv.glob("*~new"):
+        path.unlink()  # an overlay that was never in use, and that was named
+    if how == "QEMU is killed":
+        box.xl("destroy", "web01")
+    assert box.hurt() == ""
+    box.xl("create", str(box.root / "web01.cfg"))
+    # It begins with what its disks say, which a guest that died has left in the middle of a count.
+    box.runs_on("web01")
+    box.runs_on("web01")
+    assert box.instant("web01").tear == ""
