@@ -17,8 +17,9 @@ from schema.diagnostic import Diagnostic, Position, Refused
 from schema.read import read_json
 from schema.validate import NEWER
 
+_CURRENT = "current"
 _LARGEST = 2**20  # bytes; a record of 100 disks is some 30 KB
-_LONGEST = 4096  # bytes of `current`
+_LONGEST = 4096  # bytes of the name of the current snapshot
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _SHOWN = 4  # names of files that are said
@@ -144,12 +145,12 @@ def _shelf(top: int, store: str, domain: str) -> Iterator[Shelf]:
     try:
         with _folder(top, domain) as folder:
             try:
-                current = _contents(folder, "current", _LONGEST).decode("utf-8", "replace").strip()
+                current = _contents(folder, _CURRENT, _LONGEST).decode("utf-8", "replace").strip()
             except FileNotFoundError:
                 pass
             except (OSError, Odd) as error:
-                found.append(_unreadable(domain, "", f"{path}/current", error))
-            for name in sorted(os.listdir(folder)):
+                found.append(_unreadable(domain, "", f"{path}/{_CURRENT}", error))
+            for name in sorted({*os.listdir(folder)} - {_CURRENT}):
                 found += _snapshot(folder, f"{path}/{name}", domain, name)
     except (FileNotFoundError, NotADirectoryError):
         return
