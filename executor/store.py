@@ -29,14 +29,14 @@ _SHOWN = 4  # names of files that are said
 class Problem:
     """What of a store cannot be taken for a snapshot; `snapshot` is "" for what belongs to the domain.
 
-    state: `unreadable`; `newer`, written by a newer domsnap; `unfinished`, without a record: one is being made or
-    deleted, or that was cut off.
+    state: `unreadable`; `newer`, written by a newer domsnap; `lost`, a memory image without a record; `unfinished`,
+    neither: a snapshot is being made or deleted, or that was cut off.
     """
 
     domain: str
     snapshot: str
     path: str
-    state: Literal["unreadable", "newer", "unfinished"]
+    state: Literal["unreadable", "newer", "lost", "unfinished"]
     diagnostics: tuple[Diagnostic, ...]
 
 
@@ -58,12 +58,13 @@ class Twig:
     """A snapshot in its tree. column: how many lines of descent run on beside it, to its left.
 
     begins: `tree` for a snapshot without a parent, `branch` for one whose parent stands in the column to the left;
-    otherwise the nearest one above it in its own column is its parent.
+    otherwise the nearest one above it in its own column is its parent. ends: whether its line of descent ends with it.
     """
 
     record: Record
     column: int
     begins: Literal["tree", "branch", ""]
+    ends: bool
 
 
 def shelves(store: str, domain: str = "") -> tuple[Shelf, ...]:
@@ -112,25 +113,26 @@ def tree(records: Iterable[Record], current: str = "") -> Iterator[Twig]:
     seen: set[str] = set()
     roots = [record for record in sorted(known.values(), key=_age) if record.parent not in known]
     for root in (*roots, *sorted(known.values(), key=_age)):
-        waiting = [Twig(root, 0, "tree")]
+        waiting: list[tuple[Record, int, Literal["tree", "branch", ""]]] = [(root, 0, "tree")]
         while waiting:
-            twig = waiting.pop()
-            if twig.record.snapshot in seen:
+            record, column, begins = waiting.pop()
+            if record.snapshot in seen:
                 continue
-            seen.add(twig.record.snapshot)
-            yield twig
-            below = sorted(children.get(twig.record.snapshot, ()), key=lambda each: each.snapshot in trunk)
-            waiting += [Twig(each, twig.column, "") for each in below[-1:]]
-            waiting += [Twig(each, twig.column + 1, "branch") for each in below[-2::-1]]
+            seen.add(record.snapshot)
+            below = [each for each in children.get(record.snapshot, ()) if each.snapshot not in seen]
+            below.sort(key=lambda each: each.snapshot in trunk)
+            yield Twig(record, column, begins, not below)
+            waiting += [(each, column, "") for each in below[-1:]]
+            waiting += [(each, column + 1, "branch") for each in below[-2::-1]]
 
 
-def allocated(path: str) -> int | None:
-    """Return how many bytes a regular file takes on its disk, None for what is none or is not there."""
+def sizes(path: str) -> tuple[int, int] | None:
+    """Return how many bytes a regular file has, and how many it takes on its disk; None for what is none."""
     try:
         about = os.lstat(path)
     except (OSError, ValueError):
         return None
-    return about.st_blocks * 512 if stat.S_ISREG(about.st_mode) else None
+    return (about.st_size, about.st_blocks * 512) if stat.S_ISREG(about.st_mode) else None
 
 
 def _age(record: Record) -> tuple[str, str]:
@@ -169,7 +171,7 @@ def _snapshot(above: int, path: str, domain: str, name: str) -> Iterator[Record 
                 record = _record(path, _contents(folder, "record.json", _LARGEST))
             except FileNotFoundError:
                 if _NAME.fullmatch(name) and name != JOURNALS:
-                    yield Problem(domain, name, path, "unfinished", (_unfinished(path, os.listdir(folder)),))
+                    yield _without_record(domain, name, path, os.listdir(folder))
                 return
     except (FileNotFoundError, NotADirectoryError):
         return
@@ -227,11 +229,11 @@ def _unreadable(domain: str, snapshot: str, path: str, error: OSError | Odd) -> 
     return Problem(domain, snapshot, path, "unreadable", (said,))
 
 
-def _unfinished(path: str, names: list[str]) -> Diagnostic:
+def _without_record(domain: str, snapshot: str, path: str, names: list[str]) -> Problem:
+    """Return what a folder without a record is. A deletion removes the memory first, a creation names it last."""
     holds = ", ".join(sorted(names)[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "") or "nothing"
-    return Diagnostic(
-        "no record",
-        f"it holds {holds}: a snapshot is being made or deleted there, or that was cut off",
-        "`domsnap status` says which",
-        Position(path, 0, 0),
-    )
+    lost = "memory" in names
+    meaning = "its record was lost" if lost else "a snapshot is being made or deleted there, or that was cut off"
+    hint = "put record.json back" if lost else "`domsnap status` says which"
+    said = Diagnostic("no record", f"it holds {holds}: {meaning}", hint, Position(path, 0, 0))
+    return Problem(domain, snapshot, path, "lost" if lost else "unfinished", (said,))

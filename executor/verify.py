@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from executor.finding import Finding, NotFine, opened
+from executor.finding import Finding, NotFine, Outcome, opened
 from executor.holders import Holders
 from executor.store import Problem, reread
 from executor.stream import BrokenImage, walk
@@ -49,13 +49,15 @@ def verify(record: Record, holders: Holders, progress: Progress | None = None) -
         yield found
 
 
-def finding(problem: Problem) -> Finding:
-    """Return what a place in the store comes to where no snapshot can be read."""
+def finding(problem: Problem) -> Finding | None:
+    """Return what a place in the store comes to where no snapshot can be read; None where none was ever whole."""
+    outcomes: dict[str, Outcome] = {"unreadable": "altered", "newer": "unchecked", "lost": "lost"}
+    if problem.state not in outcomes:
+        return None
     what = "record" if problem.snapshot else problem.path.rpartition("/")[2]
     first = problem.diagnostics[0]
     detail = f"{problem.path}: {first.summary}" + (f": {first.detail}" if first.detail else "")
-    outcome = {"unreadable": "altered", "newer": "unchecked", "unfinished": "unchecked"}[problem.state]
-    return Finding(problem.domain, problem.snapshot, what, problem.path, outcome, detail)  # type: ignore[arg-type]
+    return Finding(problem.domain, problem.snapshot, what, problem.path, outcomes[problem.state], detail)
 
 
 def _memory(record: Record, progress: Progress | None) -> str:

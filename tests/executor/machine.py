@@ -90,13 +90,19 @@ class Machine:
         return self.seen(facts(self.domain()))
 
     def seen(self, there: Facts) -> Facts:
-        """Return facts with the real inodes of the files that are there."""
+        """Return facts with the real inodes of the files that are there, and QEMU's real names of its nodes."""
         images = []
         for each in there.images:
             path = Path(each.path)
             about = path.stat() if path.exists() else None
             images.append(replace(each, inode=f"{about.st_dev}:{about.st_ino}" if about else ""))
-        return replace(there, images=tuple(images))
+        disks = []
+        for disk in there.domains[0].disks:
+            top = self.graph.tops.get(disk.vdev)
+            nodes = (replace(disk.nodes[0], name=top), *disk.nodes[1:]) if top else disk.nodes
+            disks.append(replace(disk, nodes=nodes))
+        domains = (replace(there.domains[0], disks=tuple(disks)), *there.domains[1:])
+        return replace(there, domains=domains, images=tuple(images))
 
     def spec(self, *disks: language.Disk) -> Spec:
         return replace(Spec("web01", "before-upgrade"), store=str(self.root / "store"), disks=disks)

@@ -32,7 +32,7 @@ def trace(outcome: Outcome) -> list[str]:
     return [call for call in outcome.trace if own(call)]
 
 
-def both(machine: Machine, verb: Verb, disks: Disks, fault: str = "", at: tuple[str, int] = ("", 0)) -> None:
+def both(machine: Machine, verb: Verb, disks: Disks, fault: str = "", at: tuple[str, int] = ("", 0)) -> Outcome:
     printed = machine.run(planned(machine, verb, *disks), fault=fault, fault_call=at)
     applied = machine.run(planned(machine, verb, *disks), fault=fault, fault_call=at, shell="")
     where = f"{fault} at {at}\n{printed.said}\n{applied.said}"
@@ -41,6 +41,7 @@ def both(machine: Machine, verb: Verb, disks: Disks, fault: str = "", at: tuple[
     assert applied.undone == printed.undone, where
     # What QEMU and the host are left with, too; what is written down of the same plan is the same.
     assert applied.state == printed.state, where
+    return applied
 
 
 def calls(machine: Machine, verb: Verb, disks: Disks) -> Iterator[tuple[str, int]]:
@@ -54,7 +55,8 @@ def calls(machine: Machine, verb: Verb, disks: Disks) -> Iterator[tuple[str, int
 @VERBS
 @DISKS
 def test_they_agree_when_nothing_fails(machine: Machine, verb: Verb, disks: Disks) -> None:
-    both(machine, verb, disks)
+    done = both(machine, verb, disks)
+    assert done.status == 0, done.said
 
 
 @DISKS

@@ -26,10 +26,16 @@ def whole(done: Outcome, state: object, where: str) -> None:
     assert done.state == state, where
 
 
+def uncut(machine: Machine, verb: Verb, disks: Disks) -> object:
+    done = machine.run(planned(machine, verb, *disks), shell="")
+    assert done.status == 0, done.said
+    return done.state
+
+
 def sweep(machine: Machine, verb: Verb, disks: Disks, how: str, ending: str, first: int = 0, stride: int = 1) -> None:
     """Kill a run at each call in turn; end it by `ending`, which is killed once in the middle first."""
     points = list(calls(machine, verb, disks))[first::stride]
-    wanted = machine.run(planned(machine, verb, *disks), shell="").state
+    wanted = uncut(machine, verb, disks)
     for at in points:
         plan = planned(machine, verb, *disks)
         before = machine.state()
@@ -56,7 +62,7 @@ def sweep(machine: Machine, verb: Verb, disks: Disks, how: str, ending: str, fir
 
 def guarded(machine: Machine, verb: Verb, disks: Disks, how: str, first: int, stride: int) -> None:
     points = list(calls(machine, verb, disks))[first::stride]
-    wanted = machine.run(planned(machine, verb, *disks), shell="").state
+    wanted = uncut(machine, verb, disks)
     for at in points:
         plan = planned(machine, verb, *disks)
         before = machine.state()

@@ -196,17 +196,23 @@ def test_a_domain_that_is_a_link_is_not_followed(store: Store, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "names,holds",
-    [([], "nothing"), (["memory.part"], "memory.part"), (["memory", "memory.sha256", "record.json.part"], "memory, ")],
+    "names,state,holds",
+    [
+        ([], "unfinished", "nothing"),
+        (["memory.part"], "unfinished", "memory.part"),
+        (["xvda.raw"], "unfinished", "xvda.raw"),
+        (["memory", "memory.sha256", "record.json.part"], "lost", "memory, memory.sha256, record.json.part"),
+        ([f"f{n}" for n in range(9)], "unfinished", "f0, f1, f2, f3, ...:"),
+    ],
 )
-def test_a_folder_without_a_record_is_no_snapshot_yet_or_any_more(store: Store, names: list[str], holds: str) -> None:
+def test_a_folder_without_a_record_is_no_snapshot(store: Store, names: list[str], state: str, holds: str) -> None:
     path = break_it(store).parent
     for each in path.iterdir():
         each.unlink()
     for name in names:
         (path / name).write_text("")
     found = problem(store)
-    assert (found.snapshot, found.state, found.path) == ("bad", "unfinished", str(path))
+    assert (found.snapshot, found.state, found.path) == ("bad", state, str(path))
     assert f"it holds {holds}" in said(found)
 
 
@@ -262,7 +268,12 @@ def line(*snapshots: str) -> list[Record]:
 
 def drawn(records: list[Record], current: str = "") -> list[str]:
     marks = {"tree": "*", "branch": "/", "": "|"}
-    return [f"{twig.column}{marks[twig.begins]}{twig.record.snapshot}" for twig in tree(records, current)]
+    twigs = list(tree(records, current))
+    columns = [(twig.column, twig.begins) for twig in twigs]
+    for number, twig in enumerate(twigs):  # the line ends here if nothing goes on in its column before it is left
+        below = next((each for each in columns[number + 1 :] if each[0] <= twig.column), (0, "tree"))
+        assert twig.ends == (below != (twig.column, ""))
+    return [f"{twig.column}{marks[twig.begins]}{twig.record.snapshot}" for twig in twigs]
 
 
 def test_a_line_of_descent_is_drawn_straight_on() -> None:

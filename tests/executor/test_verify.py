@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from executor.finding import Finding
 from executor.holders import Holders
 from executor.store import shelves
 from executor.verify import finding, verify
@@ -546,18 +545,20 @@ def test_what_goes_on_meanwhile_is_no_damage(whole: Record, store: Store, how: s
 
 
 def test_what_cannot_be_read_in_a_store_is_a_finding_too(store: Store) -> None:
-    for name in ("altered", "newer", "unfinished"):
+    for name in ("altered", "lost", "newer", "unfinished"):
         store.put(name)
     path = store.folder("newer") / "record.json"
     path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
     (store.folder("altered") / "record.json").write_text("{")
+    (store.folder("lost") / "record.json").unlink()
     (store.folder("unfinished") / "record.json").unlink()
+    (store.folder("unfinished") / "memory").rename(store.folder("unfinished") / "memory.part")
     (store.path / "web01" / "current").symlink_to("one")
-    made: list[Finding] = [finding(problem) for problem in shelves(str(store.path))[0].problems]
+    made = [each for problem in shelves(str(store.path))[0].problems if (each := finding(problem))]
     assert [(each.snapshot, each.what, each.outcome) for each in made] == [
         ("", "current", "altered"),
         ("altered", "record", "altered"),
+        ("lost", "record", "lost"),
         ("newer", "record", "unchecked"),
-        ("unfinished", "record", "unchecked"),
     ]
     assert all(each.path in each.detail for each in made)

@@ -27,6 +27,7 @@ class Graph:
         self.nodes = dict.fromkeys(tops.values(), "")
         self.jobs: dict[str, dict[str, Any]] = {}
         self.commits: dict[str, tuple[str, str]] = {}
+        self.streams: dict[str, str] = {}
         self.tags = tags
 
     def state(self) -> object:
@@ -64,6 +65,20 @@ class Graph:
                 top, base = self.commits.pop(data["id"])
                 self.tops = {disk: base if node == top else node for disk, node in self.tops.items()}
                 self.jobs[data["id"]]["status"] = "concluded"
+            case "block-stream":
+                if data["job-id"] in self.jobs:
+                    raise Rejected(f"Job ID '{data['job-id']}' already in use")
+                if data["device"] not in self.nodes:
+                    raise Rejected(f"Cannot find device='' nor node-name='{data['device']}'")
+                self.jobs[data["job-id"]] = {"id": data["job-id"], "status": "pending"}
+                self.streams[data["job-id"]] = self.nodes[data["device"]]
+            case "job-finalize":
+                if self.jobs.get(data["id"], {}).get("status") != "pending":
+                    raise Rejected("Job 'x' in state 'y' cannot accept command verb 'finalize'")
+                Path(self.streams.pop(data["id"])).write_text("streamed\n")
+                self.jobs[data["id"]]["status"] = "concluded"
+            case "human-monitor-command":
+                return ""
             case "job-cancel" | "job-dismiss":
                 if data["id"] not in self.jobs:
                     raise Rejected("Job not found")
