@@ -176,7 +176,7 @@ def test_a_journal_that_cannot_grow_undoes_everything_and_the_guest_runs(machine
     machine.run(plan, shell="")
     whole = path_of(machine, plan).stat().st_size
     begin = len(path_of(machine, plan).read_text().splitlines(keepends=True)[0])
-    for limit in range(begin + 40, whole, 113):
+    for limit in range(begin + 40, whole, 307):
         plan = planned(machine)
         before = machine.state()
         done = machine.run(plan, shell="", largest=limit)

@@ -75,7 +75,7 @@ def guarded(machine: Machine, verb: Verb, disks: Disks, how: str, first: int, st
 
 @VERBS
 def test_the_guardian_of_a_killed_run_lets_the_guest_run_on(machine: Machine, verb: Verb) -> None:
-    guarded(machine, verb, (), "killed, and late", 14, 13)
+    guarded(machine, verb, (), "killed, and late", 14, 40)
 
 
 @pytest.mark.slow
@@ -91,7 +91,7 @@ def test_the_guardian_lets_the_guest_run_on_at_many_points(
 @VERBS
 @pytest.mark.parametrize("ending", ["abort", "resume"])
 def test_a_run_killed_at_some_call_is_undone_or_finished(machine: Machine, verb: Verb, ending: str) -> None:
-    sweep(machine, verb, (), "killed", ending, 7, 17)
+    sweep(machine, verb, (), "killed", ending, 7, 40)
 
 
 @pytest.mark.slow
