@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from domsnap.door import Ended
 from schema.diagnostic import Diagnostic, Refused
 
 if TYPE_CHECKING:
@@ -33,11 +34,22 @@ def document(names: Collection[str] = (), stores: Collection[str] = ()) -> tuple
 
 
 def facts(names: Collection[str], stores: Collection[str]) -> tuple[Facts, list[Diagnostic]]:
-    """Return the facts of this host as they are now, and remarks on what they lack. Raises Refused."""
+    """Return the facts of this host as they are now, and remarks on what they lack.
+
+    Raises Refused, and Ended(4) while another domsnap is at work on one of `names`: it may hold the guest for a moment,
+    and that must not be taken for its state.
+    """
+    from executor.lock import holders
     from executor.observe import facts as read
 
+    before = holders()
     outputs = _outputs(names, stores)
-    return read(outputs), list(outputs.remarks)
+    seen = read(outputs)
+    busy = before | holders()
+    for domain in seen.domains:
+        if domain.name in names and domain.uuid in busy:
+            raise Ended(4, f"domsnap: {domain.name} is locked: {busy[domain.uuid]}")
+    return seen, list(outputs.remarks)
 
 
 def _outputs(names: Collection[str], stores: Collection[str]) -> Outputs:

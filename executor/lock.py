@@ -54,3 +54,13 @@ def holder(uuid: str) -> str:
         return ""
     finally:
         os.close(file)
+
+
+def holders() -> dict[str, str]:
+    """Return who holds each lock that is held now, by the domain's UUID."""
+    try:
+        names = os.listdir(os.environ.get("DOMSNAP_RUN", RUN))
+    except OSError:
+        return {}
+    uuids = [name.removesuffix(".lock") for name in names if name.endswith(".lock")]
+    return {uuid: who for uuid in uuids if (who := holder(uuid))}

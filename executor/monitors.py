@@ -9,7 +9,8 @@ from typing import Any
 
 from qemu.qmp import ConnectError, ExecuteError, QMPClient, QMPError
 
-from executor.companion import PATIENCE, Failed
+from executor.companion import Failed
+from executor.programs import patience
 
 
 class Connection:
@@ -25,19 +26,19 @@ class Connection:
         client = QMPClient("domsnap")
         client.logger.setLevel(logging.CRITICAL + 1)  # what goes wrong is said once, by us
         try:
-            self.loop.run_until_complete(asyncio.wait_for(client.connect(self.path), PATIENCE / 4))
+            self.loop.run_until_complete(asyncio.wait_for(client.connect(self.path), patience() / 8))
         except (ConnectError, OSError, TimeoutError) as error:
             raise Failed(f"{self.path}: no answer from the monitor: {_reason(error)}") from None
         self.client = client
 
     def send(self, execute: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the answer to a request; raises Failed if there is none within PATIENCE seconds."""
+        """Return the answer to a request; raises Failed if there is none in time."""
         if self.client is None:
             self.connect()
         assert self.client
         request = self.client.execute(execute, arguments or None)
         try:
-            return {"return": self.loop.run_until_complete(asyncio.wait_for(request, PATIENCE))}
+            return {"return": self.loop.run_until_complete(asyncio.wait_for(request, patience() / 2))}
         except ExecuteError as error:
             return {"error": {"desc": str(error)}}
         except (QMPError, OSError, TimeoutError, asyncio.IncompleteReadError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import subprocess
 import time
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from executor.signals import Signals
 from planner.commands import Run
 
 SEARCH = "/usr/sbin:/usr/bin:/sbin:/bin"
-PATIENCE = 120  # seconds that a program may take which moves no data
+PATIENCE = 120.0  # seconds that a program may take which moves no data; DOMSNAP_PATIENCE says otherwise
 # These move as much data as there is. An xl that is killed while it saves leaves the guest suspended.
 _LONG = {
     ("xl", "save"), ("xl", "restore"), ("qemu-img", "convert"), ("qemu-img", "rebase"), ("qemu-img", "snapshot"),
@@ -21,6 +22,10 @@ _LONG = {
 }  # fmt: skip
 _TICK = 0.25  # seconds
 _TAIL = 2000  # bytes of what a failed program said that are shown
+
+
+class Hung(Failed):
+    """A program did not come to its end, and was killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,7 @@ class Watch:
 
 
 def start(argv: tuple[str, ...], watch: Watch | None = None) -> Done:
-    """Run a program to its end. Raises Failed if it cannot be started, or takes longer than programs of its kind may.
+    """Run a program to its end. Raises Failed if it cannot be started, Hung if it takes longer than its kind may.
 
     It has a session of its own: a Ctrl-C is for domsnap, and an xl that it interrupts would leave the guest suspended.
     Its output goes to memory: a daemon that it leaves behind (xl restore does) must not hold a pipe open, and the disk
@@ -73,15 +78,27 @@ def start(argv: tuple[str, ...], watch: Watch | None = None) -> Done:
 
 def _wait(process: subprocess.Popen[bytes], argv: tuple[str, ...], watch: Watch) -> int:
     watch.begun(process.pid)
-    end = None if argv[:2] in _LONG or argv[:1] in _LONG else time.monotonic() + PATIENCE
-    while True:
-        try:
-            return process.wait(_TICK)
-        except subprocess.TimeoutExpired:
+    limit = patience()
+    end = None if argv[:2] in _LONG or argv[:1] in _LONG else time.monotonic() + limit
+    # Popen.wait with a time limit looks up to 50 ms apart: too seldom while a guest stands still.
+    ended = os.pidfd_open(process.pid)
+    try:
+        while not select.select([ended], [], [], _TICK)[0]:
             watch.tick(argv)
-        if end and time.monotonic() >= end:
-            process.kill()
-            raise Failed(f"{' '.join(argv)}: no end within {PATIENCE} seconds; it was killed")
+            if end and time.monotonic() >= end:
+                process.kill()
+                raise Hung(f"{' '.join(argv)}: no end within {limit:g} seconds; it was killed")
+    finally:
+        os.close(ended)
+    return process.wait()
+
+
+def patience() -> float:
+    """Return how many seconds a program may take that moves no data; a monitor half of it for an answer."""
+    try:
+        return max(1.0, float(os.environ.get("DOMSNAP_PATIENCE", PATIENCE)))
+    except ValueError:
+        return PATIENCE
 
 
 def run(command: Run, signals: Signals, watch: Watch | None = None) -> None:
@@ -93,8 +110,15 @@ def run(command: Run, signals: Signals, watch: Watch | None = None) -> None:
     if command.when or command.unless:
         signals.still_wanted()  # a script, too, ends between a guard and what it guards
     end = time.monotonic() + command.within
+    hung = False
     while True:
-        done = start(command.argv, watch)
+        try:
+            done = start(command.argv, watch)
+        except Hung:
+            if hung or not command.within:
+                raise
+            hung = True  # what is tried again is tried again after this too, once
+            continue
         if fine(command, done):
             return
         if time.monotonic() >= end:

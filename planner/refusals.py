@@ -7,11 +7,11 @@ from planner.draft import Draft
 _CREATE: dict[str, tuple[str, str]] = {
     "paused": (
         "xl cannot save a paused domain: its guest cannot answer the request to suspend, and xl waits 60 s for it",
-        "let it run first: xl unpause {domid}",
+        "let it run first, unless something is at work on it: xl unpause {domid}",
     ),
     "suspended": (
-        "it is suspended already, left so by a save or a migration that was cut off",
-        "resume it: xl resume {domid}",
+        "a save or a migration is at work on it, or was cut off",
+        "if none is: xl resume {domid}, or before Xen 4.20: xl save -c {domid} FILE, which lets it go on",
     ),
     "shut-down": (
         "xl cannot save a domain that has shut down: it hangs for 60 s",
@@ -29,11 +29,17 @@ _CREATE: dict[str, tuple[str, str]] = {
 _REVERT: dict[str, tuple[str, str]] = {
     "paused": (
         "the present could not be saved: xl cannot save a paused domain",
-        "let it run first: xl unpause {domid}; or give up the present with --discard-current",
+        (
+            "let it run first, unless something is at work on it: xl unpause {domid}; "
+            "or give up the present with --discard-current"
+        ),
     ),
     "suspended": (
-        "the present could not be saved: it is suspended",
-        "resume it: xl resume {domid}; or give up the present with --discard-current",
+        "the present could not be saved: a save or a migration is at work on it, or was cut off",
+        (
+            "if none is: xl resume {domid}, or before Xen 4.20: xl save -c {domid} FILE; "
+            "or give up the present with --discard-current"
+        ),
     ),
     "dying": ("it is being destroyed", "wait until it is gone"),
     "shutting-down": ("it is shutting down", "wait until it is off, then revert"),

@@ -1,10 +1,53 @@
 """Options that every test may ask for, and which tests must not run beside one another."""
 
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
+
+Survived = Callable[[str, int, str], None]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update", action="store_true", help="rewrite the expected files of golden tests")
+    parser.addoption("--faults", metavar="FILE", help="write the faults that were survived to this file")
+
+
+@pytest.fixture
+def survived(record_property: Callable[[str, object], None]) -> Survived:
+    """Return what takes note of a fault that a test made: the fault, at how many instants, and how it ended."""
+
+    def note(fault: str, instants: int, outcome: str) -> None:
+        record_property("fault", {"fault": fault, "instants": instants, "outcome": outcome})
+
+    return note
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    path = config.getoption("--faults")
+    if path and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Faults(Path(path)))
+
+
+class _Faults:
+    """Writes what tests noted, once they have passed; those of all workers come by here."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.write_text("")
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when != "call":
+            return
+        with self.path.open("a") as file:
+            for name, said in report.user_properties:
+                if name == "fault":
+                    noted: dict[str, Any] = {**dict(said), "passed": report.passed}  # type: ignore[call-overload]
+                    file.write(json.dumps(noted) + "\n")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -195,7 +195,8 @@ class Unpause(Operation):
         return f"let {self.name} run on"
 
     def do(self) -> Iterator[Command]:
-        yield Run(("xl", "unpause", "--", str(self.domid)))
+        # Nothing matters more now: it is tried again.
+        yield Run(("xl", "unpause", "--", str(self.domid)), within=30)
 
     def after(self) -> Iterator[Command]:
         yield listed(self.name, self.domid, self.uuid, LET_GO, within=30)

@@ -111,6 +111,10 @@ class Sandbox:
         said = json.loads(file.read_text()) if file.exists() else {}
         file.write_text(json.dumps({**said, **host}))
 
+    def hang(self, command: str) -> None:
+        """Have the next call of an xl command hang before it does anything."""
+        (self.root / f"hang-{command}").touch()
+
     # --- domains
 
     def xl(self, *words: str, fails: int = 0) -> str:

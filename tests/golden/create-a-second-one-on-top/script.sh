@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # create snapshot later of web01
 #
-# plan      7eb38f37d9db07973d87845beddce3425407752fb7d1b1e83ca0d92825d01ee7
+# plan      e1f55500f8e8329953c2a7742b0b7ec3ffc15043f1a1f6595f148c74998b02e2
 # spec      913ae6d2f9000e51e7223b1e241186c67c40eaf3af3c6be09ed07073df3d00d5
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -27,7 +27,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=7eb38f37d9db07973d87845beddce3425407752fb7d1b1e83ca0d92825d01ee7
+plan=e1f55500f8e8329953c2a7742b0b7ec3ffc15043f1a1f6595f148c74998b02e2
 total=17
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -898,7 +898,7 @@ hold_signals
 current=13
 begin 13 'let web01 run on'
 arm 13
-run xl unpause -- 7 || fail 13
+expect 0 '' '' '' 30 xl unpause -- 7 || fail 13
 expect 0 '^web01 +7 +[0-9]+ +[0-9]+ +[r-][b-]-(--|s[rcwS-])- +[0-9.]+ +bbe9b839-51d1-4ac0-8ea2-25778e7005b1( |$)' '' '' 30 xl list -v || fail 13
 end 13
 

@@ -3,7 +3,7 @@
 # create snapshot before-upgrade of web01
 # Before the 13.2 upgrade
 #
-# plan      95d9a25ecf6e9e6584b129e1d0bbb3d3240275caa3af37891499adb6a8592c3c
+# plan      19ad7a9515ccdc038b657c28887d6bf40987f0328d687151b7426c98f02afef4
 # spec      cd7ba7f618ba280ee27e1ec8a66be8356e1a51e61e05ce062baae075734ab927
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -28,7 +28,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=95d9a25ecf6e9e6584b129e1d0bbb3d3240275caa3af37891499adb6a8592c3c
+plan=19ad7a9515ccdc038b657c28887d6bf40987f0328d687151b7426c98f02afef4
 total=18
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -883,7 +883,7 @@ hold_signals
 current=12
 begin 12 'let web01 run on'
 arm 12
-run xl unpause -- 7 || fail 12
+expect 0 '' '' '' 30 xl unpause -- 7 || fail 12
 expect 0 '^web01 +7 +[0-9]+ +[0-9]+ +[r-][b-]-(--|s[rcwS-])- +[0-9.]+ +bbe9b839-51d1-4ac0-8ea2-25778e7005b1( |$)' '' '' 30 xl list -v || fail 12
 end 12
 

@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # create snapshot before-upgrade of web01
 #
-# plan      7990b8b345b9789b69a7a996f96961042ba1fe94a2c06a1bf8d87c051f7ec2af
+# plan      7279016023b06399a9cd603b4fe5709f95d9d573a60b6fed4e050c8f81904411
 # spec      2357d5e9643c68a6d7a3aee3f41d6bf8176b70514b383ef4b707709266b7d915
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -32,7 +32,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=7990b8b345b9789b69a7a996f96961042ba1fe94a2c06a1bf8d87c051f7ec2af
+plan=7279016023b06399a9cd603b4fe5709f95d9d573a60b6fed4e050c8f81904411
 total=23
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -1010,7 +1010,7 @@ hold_signals
 current=17
 begin 17 'let web01 run on'
 arm 17
-run xl unpause -- 7 || fail 17
+expect 0 '' '' '' 30 xl unpause -- 7 || fail 17
 expect 0 '^web01 +7 +[0-9]+ +[0-9]+ +[r-][b-]-(--|s[rcwS-])- +[0-9.]+ +bbe9b839-51d1-4ac0-8ea2-25778e7005b1( |$)' '' '' 30 xl list -v || fail 17
 end 17
 

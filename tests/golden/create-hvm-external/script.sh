@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # create snapshot before-upgrade of web01
 #
-# plan      db45b7091635ae1c3636795d777d78dfbc98059311c2e08a2ff24773f2036586
+# plan      a51b6d40f40ce524a95e2d7bae222d391669b57650f75fac24802c5b262578df
 # spec      e48339baae686fef92dd4a83fc53635c4874c5c52e498218b447dfd2cf8ee56c
 # host      dom0
 # domain    web01, domain 7, hvm, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -27,7 +27,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=db45b7091635ae1c3636795d777d78dfbc98059311c2e08a2ff24773f2036586
+plan=a51b6d40f40ce524a95e2d7bae222d391669b57650f75fac24802c5b262578df
 total=17
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -898,7 +898,7 @@ hold_signals
 current=13
 begin 13 'let web01 run on'
 arm 13
-run xl unpause -- 7 || fail 13
+expect 0 '' '' '' 30 xl unpause -- 7 || fail 13
 expect 0 '^web01 +7 +[0-9]+ +[0-9]+ +[r-][b-]-(--|s[rcwS-])- +[0-9.]+ +bbe9b839-51d1-4ac0-8ea2-25778e7005b1( |$)' '' '' 30 xl list -v || fail 13
 end 13
 

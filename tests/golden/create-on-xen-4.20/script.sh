@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # create snapshot before-upgrade of web01
 #
-# plan      808d6bb3903299d931abcfc328ed278042f4b430e8c737c9c5068c19c4ea63a1
+# plan      0ef85fe784c99924499fd5a46afce6f1ad00ac81f2a8f55543e8be808c5d9199
 # spec      e48339baae686fef92dd4a83fc53635c4874c5c52e498218b447dfd2cf8ee56c
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -27,7 +27,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=808d6bb3903299d931abcfc328ed278042f4b430e8c737c9c5068c19c4ea63a1
+plan=0ef85fe784c99924499fd5a46afce6f1ad00ac81f2a8f55543e8be808c5d9199
 total=15
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -871,7 +871,7 @@ hold_signals
 current=12
 begin 12 'let web01 run on'
 arm 12
-run xl unpause -- 7 || fail 12
+expect 0 '' '' '' 30 xl unpause -- 7 || fail 12
 expect 0 '^web01 +7 +[0-9]+ +[0-9]+ +[r-][b-]-(--|s[rcwS-])- +[0-9.]+ +bbe9b839-51d1-4ac0-8ea2-25778e7005b1( |$)' '' '' 30 xl list -v || fail 12
 end 12
 catch

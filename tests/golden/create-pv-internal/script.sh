@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # create snapshot before-upgrade of web01
 #
-# plan      b312c5ae52077ffc574a4c1638cdaca66f4a37868b1e42301088828e0209fbc4
+# plan      f6942badbd45a2dd7b10bb0a4ba2e024cfe2cd809bd01b091a6d7c6b50052940
 # spec      0dee441db2435022cf04d83282a38ff9c34c6064e4a7b7e35d36c72c8dd68d94
 # host      dom0
 # domain    web01, domain 7, pv, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -25,7 +25,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=b312c5ae52077ffc574a4c1638cdaca66f4a37868b1e42301088828e0209fbc4
+plan=f6942badbd45a2dd7b10bb0a4ba2e024cfe2cd809bd01b091a6d7c6b50052940
 total=12
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -787,7 +787,7 @@ hold_signals
 current=8
 begin 8 'let web01 run on'
 arm 8
-run xl unpause -- 7 || fail 8
+expect 0 '' '' '' 30 xl unpause -- 7 || fail 8
 expect 0 '^web01 +7 +[0-9]+ +[0-9]+ +[r-][b-]-(--|s[rcwS-])- +[0-9.]+ +bbe9b839-51d1-4ac0-8ea2-25778e7005b1( |$)' '' '' 30 xl list -v || fail 8
 end 8
 

@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # create snapshot before-upgrade of web01
 #
-# plan      c00daa59c85dbdf15778ddc413b836e4c8c32fc37ac7de2c06079ab0d2be0373
+# plan      1e12cf98638872230ab5c3c5c0c550f5ec3c0b292db6c2a012954350b5fd5495
 # spec      0dee441db2435022cf04d83282a38ff9c34c6064e4a7b7e35d36c72c8dd68d94
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -27,7 +27,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=c00daa59c85dbdf15778ddc413b836e4c8c32fc37ac7de2c06079ab0d2be0373
+plan=1e12cf98638872230ab5c3c5c0c550f5ec3c0b292db6c2a012954350b5fd5495
 total=13
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -819,7 +819,7 @@ hold_signals
 current=9
 begin 9 'let web01 run on'
 arm 9
-run xl unpause -- 7 || fail 9
+expect 0 '' '' '' 30 xl unpause -- 7 || fail 9
 expect 0 '^web01 +7 +[0-9]+ +[0-9]+ +[r-][b-]-(--|s[rcwS-])- +[0-9.]+ +bbe9b839-51d1-4ac0-8ea2-25778e7005b1( |$)' '' '' 30 xl list -v || fail 9
 end 9
 

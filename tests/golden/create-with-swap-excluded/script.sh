@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # create snapshot before-upgrade of web01
 #
-# plan      672de6932a5942c56ba7537bb323510aee508dd51dec8d7eaaa7dcc139e730a1
+# plan      2cc732bf6e482834009454ae751934b43478de9ff1fb94fe2c4e74f75aa415af
 # spec      8eee448222e799301ccee9a7b78d87d1329726e860e8c336c84029e19442b0df
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -26,7 +26,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=672de6932a5942c56ba7537bb323510aee508dd51dec8d7eaaa7dcc139e730a1
+plan=2cc732bf6e482834009454ae751934b43478de9ff1fb94fe2c4e74f75aa415af
 total=12
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -789,7 +789,7 @@ hold_signals
 current=8
 begin 8 'let web01 run on'
 arm 8
-run xl unpause -- 7 || fail 8
+expect 0 '' '' '' 30 xl unpause -- 7 || fail 8
 expect 0 '^web01 +7 +[0-9]+ +[0-9]+ +[r-][b-]-(--|s[rcwS-])- +[0-9.]+ +bbe9b839-51d1-4ac0-8ea2-25778e7005b1( |$)' '' '' 30 xl list -v || fail 8
 end 8
 

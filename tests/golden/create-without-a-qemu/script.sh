@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # create snapshot before-upgrade of web01
 #
-# plan      de84cd2fc17e25fe0c6bab9eadbd84c1dc2786b6b6dda1c42ef7f685c16b950d
+# plan      86eb2bc12277fd84321d9da7d2aa8001e7fe3962b0cba4676ad4ce396ddee850
 # spec      0dee441db2435022cf04d83282a38ff9c34c6064e4a7b7e35d36c72c8dd68d94
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -27,7 +27,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=de84cd2fc17e25fe0c6bab9eadbd84c1dc2786b6b6dda1c42ef7f685c16b950d
+plan=86eb2bc12277fd84321d9da7d2aa8001e7fe3962b0cba4676ad4ce396ddee850
 total=14
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -812,7 +812,7 @@ hold_signals
 current=9
 begin 9 'let web01 run on'
 arm 9
-run xl unpause -- 7 || fail 9
+expect 0 '' '' '' 30 xl unpause -- 7 || fail 9
 expect 0 '^web01 +7 +[0-9]+ +[0-9]+ +[r-][b-]-(--|s[rcwS-])- +[0-9.]+ +bbe9b839-51d1-4ac0-8ea2-25778e7005b1( |$)' '' '' 30 xl list -v || fail 9
 end 9
 

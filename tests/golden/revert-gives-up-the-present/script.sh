@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # revert snapshot before-upgrade of web01
 #
-# plan      77f1756f733ed361e096f38c0162975b25cb2f47cdb2b27ac7acc54e7d31db77
+# plan      7f56c726f003792b197e4ab6315994a492e95ea54f0b0897e72701df472f2f86
 # spec      0dee441db2435022cf04d83282a38ff9c34c6064e4a7b7e35d36c72c8dd68d94
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -32,7 +32,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=77f1756f733ed361e096f38c0162975b25cb2f47cdb2b27ac7acc54e7d31db77
+plan=7f56c726f003792b197e4ab6315994a492e95ea54f0b0897e72701df472f2f86
 total=23
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -822,6 +822,10 @@ end 1
 # Step 2 of 23, prepare: confirm that the snapshot's memory image is complete and unaltered
 current=2
 begin 2 'confirm that the snapshot'\''s memory image is complete and unaltered'
+run test -f /var/lib/domsnap/web01/before-upgrade/memory || fail 2
+run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory || fail 2
+run test -f /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 2
+run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 2
 run sha256sum --check --status --strict -- /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 2
 ask '{"seal":{"image":"/var/lib/domsnap/web01/before-upgrade/memory"}}' || fail 2
 end 2

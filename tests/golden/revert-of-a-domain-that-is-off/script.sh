@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # revert snapshot before-upgrade of web01
 #
-# plan      ae4909a359bf6c48d5cfe7d6b032877b7e2e3b26e2837079d7c61066a5dc0595
+# plan      64c06f7b2ec5159aa1eac6eeb7b99bc842925c3a85f46c50dc3f006f49ac4c80
 # spec      0dee441db2435022cf04d83282a38ff9c34c6064e4a7b7e35d36c72c8dd68d94
 # host      dom0
 # domain    web01, off, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -27,7 +27,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=ae4909a359bf6c48d5cfe7d6b032877b7e2e3b26e2837079d7c61066a5dc0595
+plan=64c06f7b2ec5159aa1eac6eeb7b99bc842925c3a85f46c50dc3f006f49ac4c80
 total=24
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -879,6 +879,10 @@ end 1
 # Step 2 of 24, prepare: confirm that the snapshot's memory image is complete and unaltered
 current=2
 begin 2 'confirm that the snapshot'\''s memory image is complete and unaltered'
+run test -f /var/lib/domsnap/web01/before-upgrade/memory || fail 2
+run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory || fail 2
+run test -f /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 2
+run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 2
 run sha256sum --check --status --strict -- /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 2
 ask '{"seal":{"image":"/var/lib/domsnap/web01/before-upgrade/memory"}}' || fail 2
 end 2

@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # revert snapshot before-upgrade of web01
 #
-# plan      d39084d6080983237b0ae04bc18928704600425aff78279e2081ff52e3f64b2c
+# plan      98e756ebcd90133813a752e73ba97bb2a016310cd5e0c5ae56fd61127c04c916
 # spec      0dee441db2435022cf04d83282a38ff9c34c6064e4a7b7e35d36c72c8dd68d94
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -28,7 +28,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=d39084d6080983237b0ae04bc18928704600425aff78279e2081ff52e3f64b2c
+plan=98e756ebcd90133813a752e73ba97bb2a016310cd5e0c5ae56fd61127c04c916
 total=13
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -760,6 +760,10 @@ end 1
 # Step 2 of 13, prepare: confirm that the snapshot's memory image is complete and unaltered
 current=2
 begin 2 'confirm that the snapshot'\''s memory image is complete and unaltered'
+run test -f /var/lib/domsnap/web01/before-upgrade/memory || fail 2
+run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory || fail 2
+run test -f /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 2
+run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 2
 run sha256sum --check --status --strict -- /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 2
 ask '{"seal":{"image":"/var/lib/domsnap/web01/before-upgrade/memory"}}' || fail 2
 end 2

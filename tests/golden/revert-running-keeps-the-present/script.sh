@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # revert snapshot before-upgrade of web01
 #
-# plan      29853dfafbf02a8b4d88a2b32b29dd2bd7de5b95f5397d47097ed29c96f7a020
+# plan      07de874731a452d13867035ac14029814a4ab35293f0bc696b321352706898da
 # spec      2357d5e9643c68a6d7a3aee3f41d6bf8176b70514b383ef4b707709266b7d915
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -29,7 +29,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=29853dfafbf02a8b4d88a2b32b29dd2bd7de5b95f5397d47097ed29c96f7a020
+plan=07de874731a452d13867035ac14029814a4ab35293f0bc696b321352706898da
 total=26
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -930,6 +930,10 @@ end 1
 # Step 2 of 26, prepare: confirm that the snapshot's memory image is complete and unaltered
 current=2
 begin 2 'confirm that the snapshot'\''s memory image is complete and unaltered'
+run test -f /var/lib/domsnap/web01/before-upgrade/memory || fail 2
+run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory || fail 2
+run test -f /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 2
+run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 2
 run sha256sum --check --status --strict -- /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 2
 ask '{"seal":{"image":"/var/lib/domsnap/web01/before-upgrade/memory"}}' || fail 2
 end 2
