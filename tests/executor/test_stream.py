@@ -22,7 +22,9 @@ def libxc(guest: int, pages: int) -> bytes:
         "<IHHII", guest, 12, 0, 4, 17
     )
     data = struct.pack("<II", pages, 0) + b"".join(struct.pack("<Q", n) for n in range(pages)) + PAGE * pages
-    return head + record(0x0E, b"x" * 5) + record(1, data) + record(0)
+    # What a PVH guest's image has on Xen 4.20: CPUID and MSR policy, end of static data, pages, TSC, context, parameters.
+    before = record(0x11, b"x" * 1152) + record(0x12, b"x" * 32) + record(0x10)
+    return head + before + record(1, data) + record(8, b"x" * 24) + record(9, b"x" * 2512) + record(10) + record(0)
 
 
 def image(guest: int = 2, pages: int = 3, config: bytes = b'{"a": 1}\0') -> bytes:

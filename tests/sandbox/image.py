@@ -17,7 +17,7 @@ JSON_CONFIG, STREAM_V2 = 1, 2
 PAGE = 4096
 _AT_ONCE = 256  # pages in a record
 _END, _LIBXC_CONTEXT, _EMULATOR_CONTEXT = 0, 1, 3
-_PAGE_DATA, _STATIC_DATA_END = 1, 0x10
+_PAGE_DATA, _STATIC_DATA_END, _CPUID_POLICY, _MSR_POLICY = 1, 0x10, 0x11, 0x12
 _UPSTREAM_QEMU = 2
 _LIBXL = struct.pack(">QII", 0x4C6962786C466D74, 2, 0)
 _LIBXC = struct.pack(">QIIHHI", 2**64 - 1, 0x58454E46, 3, 0, 0, 0)
@@ -56,7 +56,9 @@ def write_stream(
 ) -> None:
     """Write libxl's stream: the pages that hold anything, then QEMU's state; `wait` is told how many bytes went out."""
     _put(file, _LIBXL + _record(_LIBXC_CONTEXT))
-    _put(file, _LIBXC + struct.pack("<IHHII", 2, PAGE.bit_length() - 1, 0, *version) + _record(_STATIC_DATA_END))
+    _put(file, _LIBXC + struct.pack("<IHHII", 2, PAGE.bit_length() - 1, 0, *version))
+    # As Xen 4.17 and 4.20 begin; nobody here reads the policies.
+    _put(file, _record(_CPUID_POLICY, bytes(1152)) + _record(_MSR_POLICY, bytes(32)) + _record(_STATIC_DATA_END))
     numbers = [at // PAGE for at in range(0, len(memory), PAGE) if any(memory[at : at + PAGE])]
     for first in range(0, len(numbers), _AT_ONCE):
         part = numbers[first : first + _AT_ONCE]
