@@ -273,6 +273,54 @@ def apply(
     )  # fmt: skip
 
 
+@app.command("list")
+def list_(
+    context: typer.Context,
+    domain: Annotated[str, typer.Argument(metavar="[DOMAIN]", help="Only this domain.")] = "",
+    store: Store = STORE,
+    as_json: AsJson = False,
+) -> int:
+    """List the snapshots of the store, as a tree for each domain."""
+    from domsnap.listing import overview
+
+    _settings(context).json = as_json
+    return overview(domain, store, as_json=as_json)
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    domain: Annotated[str, typer.Argument(metavar="DOMAIN", help="The domain.")],
+    snapshot: Annotated[str, typer.Argument(metavar="SNAPSHOT", help="Its snapshot.")],
+    store: Store = STORE,
+    as_json: AsJson = False,
+) -> int:
+    """Show one snapshot: its memory, and what holds each disk."""
+    from domsnap.listing import show as said
+
+    _settings(context).json = as_json
+    return said(domain, snapshot, store, as_json=as_json)
+
+
+@app.command()
+def verify(
+    context: typer.Context,
+    domain: Annotated[str, typer.Argument(metavar="[DOMAIN]", help="Only this domain.")] = "",
+    snapshot: Annotated[str, typer.Argument(metavar="[SNAPSHOT]", help="Only this snapshot of it.")] = "",
+    store: Store = STORE,
+    as_json: AsJson = False,
+) -> int:
+    """Look whether all that snapshots need is there and unaltered.
+
+    Memory is compared with its digest, images and volumes are looked at; nothing is written. The exit status is 6 if
+    something is lost or altered.
+    """
+    from domsnap.verifying import verify as look
+
+    _settings(context).json = as_json
+    return look(domain, snapshot, store, as_json=as_json)
+
+
 @app.command()
 def status(
     domain: Annotated[str, typer.Argument(metavar="[DOMAIN]", help="Only this domain.")] = "",

@@ -235,7 +235,7 @@ def test_bash_completes_commands_options_and_names(folder: Path) -> None:
         done = subprocess.run(DOMSNAP, cwd=folder, env=env, capture_output=True, text=True, check=False)
         return done.stdout.split()
 
-    assert completed("domsnap v") == ["validate"]
+    assert completed("domsnap v") == ["validate", "verify"]
     assert "--offline" in completed("domsnap plan --o")
     assert completed("domsnap schema s") == ["snapshot"]
 

@@ -22,7 +22,7 @@ def libxc(guest: int, pages: int) -> bytes:
         "<IHHII", guest, 12, 0, 4, 17
     )
     data = struct.pack("<II", pages, 0) + b"".join(struct.pack("<Q", n) for n in range(pages)) + PAGE * pages
-    # What a PVH guest's image has on Xen 4.20: CPUID and MSR policy, end of static data, pages, TSC, context, parameters.
+    # As of a PVH guest on Xen 4.20: policies, end of static data, pages, TSC, context, parameters.
     before = record(0x11, b"x" * 1152) + record(0x12, b"x" * 32) + record(0x10)
     return head + before + record(1, data) + record(8, b"x" * 24) + record(9, b"x" * 2512) + record(10) + record(0)
 
