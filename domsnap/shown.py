@@ -85,5 +85,7 @@ def _terms(command: Run | Qmp) -> Iterator[str]:
         yield f"must not print {safe(command.lacks)}"
     if command.tolerates:
         yield f"may fail: {safe(command.tolerates)}"
+    if isinstance(command, Qmp) and command.transient:
+        yield "done if QEMU is gone"
     if command.within:
         yield f"for up to {command.within} s"

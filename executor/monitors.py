@@ -9,7 +9,7 @@ from typing import Any
 
 from qemu.qmp import ConnectError, ExecuteError, QMPClient, QMPError
 
-from executor.companion import Failed
+from executor.companion import Failed, Gone
 from executor.programs import patience
 
 
@@ -19,15 +19,16 @@ class Connection:
     def __init__(self, path: str, loop: asyncio.AbstractEventLoop) -> None:
         self.path, self.loop = path, loop
         self.client: QMPClient | None = None
-        self.connect()
 
     def connect(self) -> None:
-        """Connect; raises Failed."""
+        """Connect; raises Failed, and Gone if no QEMU listens there."""
         client = QMPClient("domsnap")
         client.logger.setLevel(logging.CRITICAL + 1)  # what goes wrong is said once, by us
         try:
             self.loop.run_until_complete(asyncio.wait_for(client.connect(self.path), patience() / 8))
         except (ConnectError, OSError, TimeoutError) as error:
+            if isinstance(getattr(error, "exc", error), ConnectionRefusedError | FileNotFoundError):
+                raise Gone(f"{self.path}: no QEMU listens there: {_reason(error)}") from None
             raise Failed(f"{self.path}: no answer from the monitor: {_reason(error)}") from None
         self.client = client
 
@@ -63,7 +64,8 @@ class Monitors:
 
     def connect(self, paths: list[str]) -> None:
         for path in paths:
-            self.to(path)
+            if path not in self.open:
+                self.to(path).connect()
 
     def to(self, path: str) -> Connection:
         if path not in self.open:

@@ -43,6 +43,7 @@ class Qmp:
     prints, lacks: patterns for the return value as canonical JSON (one line, sorted keys, no spaces).
     within: seconds to go on trying until it succeeds (0: once).
     when: (command, pattern): send the request only if the return of `command` matches.
+    transient: it undoes what lives in QEMU alone; where no QEMU listens any more it is done.
     """
 
     monitor: str
@@ -54,6 +55,7 @@ class Qmp:
     lacks: str = ""
     within: int = 0
     when: tuple[str, ...] = ()
+    transient: bool = False
 
 
 @dataclass(frozen=True, slots=True)

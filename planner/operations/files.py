@@ -74,13 +74,15 @@ class PrepareCopy(OnDisk):
         yield Qmp(self.monitor, "blockdev-add", {"driver": "raw", "node-name": self.node, "file": file})
 
     def undo(self) -> Iterator[Command]:
-        yield Qmp(self.monitor, "blockdev-del", {"node-name": self.node}, tolerates="Failed to find node")
+        node = {"node-name": self.node}
+        yield Qmp(self.monitor, "blockdev-del", node, tolerates="Failed to find node", transient=True)
         yield Run(("rm", "-f", "--", self.copy))
 
 
 def backup_action(vdev: str, monitor: str, node: str, target: str, job: str) -> Action:
     """Return the action that starts the copy of `node` as it is at that instant into the node `target`."""
     running = ("query-jobs", literal(f'"id":"{job}"'))
+    concluded = literal(f'"id":"{job}","status":"concluded"')
     return Action(
         vdev,
         f"{vdev}: start the copy",
@@ -88,9 +90,9 @@ def backup_action(vdev: str, monitor: str, node: str, target: str, job: str) -> 
         {"job-id": job, "device": node, "target": target, "sync": "full", "auto-dismiss": False},
         node,
         (
-            Qmp(monitor, "job-cancel", {"id": job}, tolerates="not found|concluded", when=running),
-            Qmp(monitor, "query-jobs", prints=literal(f'"id":"{job}","status":"concluded"'), within=60, when=running),
-            Qmp(monitor, "job-dismiss", {"id": job}, tolerates="not found", when=running),
+            Qmp(monitor, "job-cancel", {"id": job}, tolerates="not found|concluded", when=running, transient=True),
+            Qmp(monitor, "query-jobs", prints=concluded, within=60, when=running, transient=True),
+            Qmp(monitor, "job-dismiss", {"id": job}, tolerates="not found", when=running, transient=True),
         ),
     )
 

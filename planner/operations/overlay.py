@@ -101,7 +101,8 @@ class AddOverlay(OnDisk):
         yield Qmp(self.monitor, "blockdev-add", arguments)
 
     def undo(self) -> Iterator[Command]:
-        yield Qmp(self.monitor, "blockdev-del", {"node-name": self.node}, tolerates="Failed to find node")
+        node = {"node-name": self.node}
+        yield Qmp(self.monitor, "blockdev-del", node, tolerates="Failed to find node", transient=True)
 
 
 def snapshot_action(vdev: str, monitor: str, node: str, overlay_node: str, job: str) -> Action:

@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # create snapshot before-upgrade of web01
 #
-# plan      7279016023b06399a9cd603b4fe5709f95d9d573a60b6fed4e050c8f81904411
+# plan      c12a82a4de4ee7ba3d2c944e3f244765010c10c414f32842e6f965b9e97b645c
 # spec      2357d5e9643c68a6d7a3aee3f41d6bf8176b70514b383ef4b707709266b7d915
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -32,7 +32,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=7279016023b06399a9cd603b4fe5709f95d9d573a60b6fed4e050c8f81904411
+plan=c12a82a4de4ee7ba3d2c944e3f244765010c10c414f32842e6f965b9e97b645c
 total=23
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -268,13 +268,16 @@ class Failed(Exception):
     """A command failed; the text says how."""
 
 
+class Gone(Failed):
+    """No QEMU listens on a monitor's socket any more: it has ended."""
+
+
 class Monitor:
     """One QMP connection, negotiated; made anew if it broke or an answer took too long."""
 
     def __init__(self, path: str) -> None:
         self.path, self.count = path, 0
         self.socket: Any = None
-        self.connect()
 
     def connect(self) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
@@ -285,12 +288,16 @@ class Monitor:
             self._message()
             self._exchange("qmp_capabilities", {})
             self.socket.settimeout(PATIENCE)
+        except (ConnectionRefusedError, FileNotFoundError) as error:
+            self.close()
+            raise Gone(f"{self.path}: no QEMU listens there: {error.strerror}") from None
         except (OSError, ValueError, Failed):
             self.close()
             raise
 
     def close(self) -> None:
-        self.socket.close()
+        if self.socket is not None:
+            self.socket.close()
         self.socket = None
 
     def _message(self) -> Any:
@@ -345,7 +352,28 @@ def query(monitor: Any, execute: str) -> Any:
     return message["return"]
 
 
+def gone(monitor: Any) -> bool:
+    """Say whether no QEMU listens on the monitor's socket any more."""
+    monitor.close()
+    try:
+        monitor.connect()
+    except Gone:
+        return True
+    except (OSError, ValueError, Failed):
+        pass
+    return False
+
+
 def qmp(monitor: Any, command: Any, given: Any) -> None:
+    try:
+        request(monitor, command, given)
+    except (OSError, ValueError, Failed):
+        # What lives in QEMU alone is undone when that is gone.
+        if not (command.get("transient") and gone(monitor)):
+            raise
+
+
+def request(monitor: Any, command: Any, given: Any) -> None:
     when = command.get("when")
     if when and not re.search(when[1], canonical(query(monitor, when[0]))):
         return
@@ -425,15 +453,19 @@ def answer(line: str, monitors: dict[str, Monitor], given: Any) -> None:
     if kind == "idle":
         return
     if kind == "connect":
-        monitors.update({path: Monitor(path) for path in command if path not in monitors})
+        for path in command:
+            if path not in monitors:
+                monitors[path] = Monitor(path)
+                monitors[path].connect()
         return
     if kind == "seal":
         seal(command, given)
         return
-    path = command["monitor"]
-    if path not in monitors:
-        monitors[path] = Monitor(path)
-    (qmp if kind == "qmp" else await_job)(monitors[path], command, given)
+    monitor = monitors.setdefault(command["monitor"], Monitor(command["monitor"]))
+    if kind == "qmp":
+        qmp(monitor, command, given)
+    else:
+        await_job(monitor, command, given)
 
 
 def main(ask: str) -> None:
@@ -544,12 +576,12 @@ undo_5() {
 
 # Undo step 6: xvda: open the overlay in QEMU as ds-958085fa03-xvda
 undo_6() {
-  ask '{"qmp":{"arguments":{"node-name":"ds-958085fa03-xvda"},"execute":"blockdev-del","monitor":"/var/run/xen/qmp-libxenstat-7","tolerates":"Failed to find node"}}' || return 1
+  ask '{"qmp":{"arguments":{"node-name":"ds-958085fa03-xvda"},"execute":"blockdev-del","monitor":"/var/run/xen/qmp-libxenstat-7","tolerates":"Failed to find node","transient":true}}' || return 1
 }
 
 # Undo step 7: xvde: make /var/lib/domsnap/web01/before-upgrade/xvde.raw for the copy, and open it in QEMU
 undo_7() {
-  ask '{"qmp":{"arguments":{"node-name":"ds-cfdc43d186-xvde"},"execute":"blockdev-del","monitor":"/var/run/xen/qmp-libxenstat-7","tolerates":"Failed to find node"}}' || return 1
+  ask '{"qmp":{"arguments":{"node-name":"ds-cfdc43d186-xvde"},"execute":"blockdev-del","monitor":"/var/run/xen/qmp-libxenstat-7","tolerates":"Failed to find node","transient":true}}' || return 1
   run rm -f -- /var/lib/domsnap/web01/before-upgrade/xvde.raw || return 1
 }
 
@@ -584,9 +616,9 @@ undo_14() {
 
 # Undo step 15: xvda: switch to the overlay; xvde: start the copy
 undo_15() {
-  ask '{"qmp":{"arguments":{"id":"domsnap-cfdc43d186-xvde"},"execute":"job-cancel","monitor":"/var/run/xen/qmp-libxenstat-7","tolerates":"not found|concluded","when":["query-jobs","\"id\":\"domsnap-cfdc43d186-xvde\""]}}' || return 1
-  ask '{"qmp":{"execute":"query-jobs","monitor":"/var/run/xen/qmp-libxenstat-7","prints":"\"id\":\"domsnap-cfdc43d186-xvde\",\"status\":\"concluded\"","when":["query-jobs","\"id\":\"domsnap-cfdc43d186-xvde\""],"within":60}}' || return 1
-  ask '{"qmp":{"arguments":{"id":"domsnap-cfdc43d186-xvde"},"execute":"job-dismiss","monitor":"/var/run/xen/qmp-libxenstat-7","tolerates":"not found","when":["query-jobs","\"id\":\"domsnap-cfdc43d186-xvde\""]}}' || return 1
+  ask '{"qmp":{"arguments":{"id":"domsnap-cfdc43d186-xvde"},"execute":"job-cancel","monitor":"/var/run/xen/qmp-libxenstat-7","tolerates":"not found|concluded","transient":true,"when":["query-jobs","\"id\":\"domsnap-cfdc43d186-xvde\""]}}' || return 1
+  ask '{"qmp":{"execute":"query-jobs","monitor":"/var/run/xen/qmp-libxenstat-7","prints":"\"id\":\"domsnap-cfdc43d186-xvde\",\"status\":\"concluded\"","transient":true,"when":["query-jobs","\"id\":\"domsnap-cfdc43d186-xvde\""],"within":60}}' || return 1
+  ask '{"qmp":{"arguments":{"id":"domsnap-cfdc43d186-xvde"},"execute":"job-dismiss","monitor":"/var/run/xen/qmp-libxenstat-7","tolerates":"not found","transient":true,"when":["query-jobs","\"id\":\"domsnap-cfdc43d186-xvde\""]}}' || return 1
   ask '{"qmp":{"arguments":{"auto-dismiss":false,"base-node":"xvda-qcow2","device":"ds-958085fa03-xvda","job-id":"domsnap-958085fa03-xvda"},"execute":"block-commit","monitor":"/var/run/xen/qmp-libxenstat-7","when":["query-block","\"node-name\":\"ds-958085fa03-xvda\""]}}' || return 1
   ask '{"await-job":{"complete":true,"job":"domsnap-958085fa03-xvda","monitor":"/var/run/xen/qmp-libxenstat-7","optional":true}}' || return 1
   ask '{"qmp":{"execute":"query-block","lacks":"\"node-name\":\"ds-958085fa03-xvda\"","monitor":"/var/run/xen/qmp-libxenstat-7"}}' || return 1

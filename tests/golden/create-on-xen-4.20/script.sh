@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # create snapshot before-upgrade of web01
 #
-# plan      0ef85fe784c99924499fd5a46afce6f1ad00ac81f2a8f55543e8be808c5d9199
+# plan      2e0c91eb0376e1898c66fc10bd1224554a3ddb58b2fe848a825f7d63938ac189
 # spec      e48339baae686fef92dd4a83fc53635c4874c5c52e498218b447dfd2cf8ee56c
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -27,7 +27,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=0ef85fe784c99924499fd5a46afce6f1ad00ac81f2a8f55543e8be808c5d9199
+plan=2e0c91eb0376e1898c66fc10bd1224554a3ddb58b2fe848a825f7d63938ac189
 total=15
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -263,13 +263,16 @@ class Failed(Exception):
     """A command failed; the text says how."""
 
 
+class Gone(Failed):
+    """No QEMU listens on a monitor's socket any more: it has ended."""
+
+
 class Monitor:
     """One QMP connection, negotiated; made anew if it broke or an answer took too long."""
 
     def __init__(self, path: str) -> None:
         self.path, self.count = path, 0
         self.socket: Any = None
-        self.connect()
 
     def connect(self) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
@@ -280,12 +283,16 @@ class Monitor:
             self._message()
             self._exchange("qmp_capabilities", {})
             self.socket.settimeout(PATIENCE)
+        except (ConnectionRefusedError, FileNotFoundError) as error:
+            self.close()
+            raise Gone(f"{self.path}: no QEMU listens there: {error.strerror}") from None
         except (OSError, ValueError, Failed):
             self.close()
             raise
 
     def close(self) -> None:
-        self.socket.close()
+        if self.socket is not None:
+            self.socket.close()
         self.socket = None
 
     def _message(self) -> Any:
@@ -340,7 +347,28 @@ def query(monitor: Any, execute: str) -> Any:
     return message["return"]
 
 
+def gone(monitor: Any) -> bool:
+    """Say whether no QEMU listens on the monitor's socket any more."""
+    monitor.close()
+    try:
+        monitor.connect()
+    except Gone:
+        return True
+    except (OSError, ValueError, Failed):
+        pass
+    return False
+
+
 def qmp(monitor: Any, command: Any, given: Any) -> None:
+    try:
+        request(monitor, command, given)
+    except (OSError, ValueError, Failed):
+        # What lives in QEMU alone is undone when that is gone.
+        if not (command.get("transient") and gone(monitor)):
+            raise
+
+
+def request(monitor: Any, command: Any, given: Any) -> None:
     when = command.get("when")
     if when and not re.search(when[1], canonical(query(monitor, when[0]))):
         return
@@ -420,15 +448,19 @@ def answer(line: str, monitors: dict[str, Monitor], given: Any) -> None:
     if kind == "idle":
         return
     if kind == "connect":
-        monitors.update({path: Monitor(path) for path in command if path not in monitors})
+        for path in command:
+            if path not in monitors:
+                monitors[path] = Monitor(path)
+                monitors[path].connect()
         return
     if kind == "seal":
         seal(command, given)
         return
-    path = command["monitor"]
-    if path not in monitors:
-        monitors[path] = Monitor(path)
-    (qmp if kind == "qmp" else await_job)(monitors[path], command, given)
+    monitor = monitors.setdefault(command["monitor"], Monitor(command["monitor"]))
+    if kind == "qmp":
+        qmp(monitor, command, given)
+    else:
+        await_job(monitor, command, given)
 
 
 def main(ask: str) -> None:
@@ -539,7 +571,7 @@ undo_5() {
 
 # Undo step 6: xvda: open the overlay in QEMU as ds-958085fa03-xvda
 undo_6() {
-  ask '{"qmp":{"arguments":{"node-name":"ds-958085fa03-xvda"},"execute":"blockdev-del","monitor":"/var/run/xen/qmp-libxenstat-7","tolerates":"Failed to find node"}}' || return 1
+  ask '{"qmp":{"arguments":{"node-name":"ds-958085fa03-xvda"},"execute":"blockdev-del","monitor":"/var/run/xen/qmp-libxenstat-7","tolerates":"Failed to find node","transient":true}}' || return 1
 }
 
 # Undo step 9: suspend web01 and write its memory

@@ -262,13 +262,16 @@ class Failed(Exception):
     """A command failed; the text says how."""
 
 
+class Gone(Failed):
+    """No QEMU listens on a monitor's socket any more: it has ended."""
+
+
 class Monitor:
     """One QMP connection, negotiated; made anew if it broke or an answer took too long."""
 
     def __init__(self, path: str) -> None:
         self.path, self.count = path, 0
         self.socket: Any = None
-        self.connect()
 
     def connect(self) -> None:
         self.socket = socket.socket(socket.AF_UNIX)
@@ -279,12 +282,16 @@ class Monitor:
             self._message()
             self._exchange("qmp_capabilities", {})
             self.socket.settimeout(PATIENCE)
+        except (ConnectionRefusedError, FileNotFoundError) as error:
+            self.close()
+            raise Gone(f"{self.path}: no QEMU listens there: {error.strerror}") from None
         except (OSError, ValueError, Failed):
             self.close()
             raise
 
     def close(self) -> None:
-        self.socket.close()
+        if self.socket is not None:
+            self.socket.close()
         self.socket = None
 
     def _message(self) -> Any:
@@ -339,7 +346,28 @@ def query(monitor: Any, execute: str) -> Any:
     return message["return"]
 
 
+def gone(monitor: Any) -> bool:
+    """Say whether no QEMU listens on the monitor's socket any more."""
+    monitor.close()
+    try:
+        monitor.connect()
+    except Gone:
+        return True
+    except (OSError, ValueError, Failed):
+        pass
+    return False
+
+
 def qmp(monitor: Any, command: Any, given: Any) -> None:
+    try:
+        request(monitor, command, given)
+    except (OSError, ValueError, Failed):
+        # What lives in QEMU alone is undone when that is gone.
+        if not (command.get("transient") and gone(monitor)):
+            raise
+
+
+def request(monitor: Any, command: Any, given: Any) -> None:
     when = command.get("when")
     if when and not re.search(when[1], canonical(query(monitor, when[0]))):
         return
@@ -419,15 +447,19 @@ def answer(line: str, monitors: dict[str, Monitor], given: Any) -> None:
     if kind == "idle":
         return
     if kind == "connect":
-        monitors.update({path: Monitor(path) for path in command if path not in monitors})
+        for path in command:
+            if path not in monitors:
+                monitors[path] = Monitor(path)
+                monitors[path].connect()
         return
     if kind == "seal":
         seal(command, given)
         return
-    path = command["monitor"]
-    if path not in monitors:
-        monitors[path] = Monitor(path)
-    (qmp if kind == "qmp" else await_job)(monitors[path], command, given)
+    monitor = monitors.setdefault(command["monitor"], Monitor(command["monitor"]))
+    if kind == "qmp":
+        qmp(monitor, command, given)
+    else:
+        await_job(monitor, command, given)
 
 
 def main(ask: str) -> None:
