@@ -70,7 +70,8 @@ def _text(past: Past, held: str, store: str) -> str:
     if held:
         return f"{name}: {title(plan)} is at work, in {at}: {safe(held)}\n"
     where = "" if store == STORE else f" --store {safe(store)}"
-    lines = [f"{name}: {title(plan)} was cut off in {at}; it began at {past.since}"]
+    how = "failed" if past.status else "was cut off"
+    lines = [f"{name}: {title(plan)} {how} in {at}; it began at {past.since}"]
     if past.committed:
         lines.append(f"  it is past its commit: `domsnap resume {name}{where}` finishes it")
     else:
@@ -85,5 +86,5 @@ def _json(past: Past, held: str) -> dict[str, object]:
     return {
         "domain": plan.domains[0].name, "verb": plan.verb, "snapshot": plan.snapshot, "plan": plan.id,
         "since": past.since, "step": past.armed[-1] if past.armed else 0, "steps": len(plan.steps),
-        "committed": past.committed, "held": held,
+        "committed": past.committed, "failed": bool(past.status), "held": held,
     }  # fmt: skip

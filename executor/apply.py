@@ -229,6 +229,7 @@ class Run:
             for step in rollback(self.plan.steps):
                 if step.number in bad:
                     self._by_hand(step.undo)
+            self._or("abort", "undoes the rest")
         return False
 
     def _rest(self) -> int:
@@ -239,8 +240,14 @@ class Run:
         for step in self.plan.steps:
             if step.number >= max(self.step, self.plan.commit + 1):
                 self._by_hand(step.do)
+        self._or("resume", "does the rest")
         return 6
 
     def _by_hand(self, commands: tuple[Command, ...]) -> None:
         for line in by_hand.lines(commands):
-            self.tell("hand", line)
+            image = line.removeprefix(by_hand.WHOLE)
+            self.tell("hand", line if image == line else f"#{image} must be whole: `domsnap resume` looks")
+
+    def _or(self, verb: str, does: str) -> None:
+        name = by_hand.one_line(self.plan.domains[0].name)
+        self.tell("end", f"or mend what is wrong: `domsnap {verb} {name}` then {does}")

@@ -84,6 +84,11 @@ class Past:
     status: int | None = None
 
     @property
+    def open(self) -> bool:
+        """Whether something is left to finish or to undo: it was cut off, or ended with 6."""
+        return self.status in (None, 6)
+
+    @property
     def committed(self) -> bool:
         return self.plan.commit in self.done
 

@@ -16,11 +16,17 @@ from schema.diagnostic import Diagnostic, Refused
 
 
 def unfinished(store: str, domain: str = "") -> Iterator[tuple[Path, Past]]:
-    """Yield the journals of plans that did not come to their end, of one domain or of all, with what they say."""
-    for path in sorted(Path(store).glob(f"{escape(domain) or '*'}/{FOLDER}/*.jsonl")):
-        past = journal.read(path)
-        if past.status is None:
-            yield path, past
+    """Yield the journals of plans that did not come to their end, of one domain or of all, with what they say.
+
+    One that ended with 6 counts as long as no other plan of the domain began after it: whoever finished it by hand goes
+    on with the next.
+    """
+    for folder in sorted(Path(store).glob(f"{escape(domain) or '*'}/{FOLDER}")):
+        all_of_it = [(path, journal.read(path)) for path in sorted(folder.glob("*.jsonl"))]
+        latest = max((past.since for _, past in all_of_it), default="")
+        for path, past in all_of_it:
+            if past.status is None or (past.open and past.since == latest):
+                yield path, past
 
 
 def resume(path: Path, tell: Tell) -> int:
@@ -74,7 +80,7 @@ def _who(path: Path) -> tuple[str, str]:
 def _reopen(path: Path, tell: Tell, signals: Signals) -> tuple[Past, Journal]:
     """Return what was done, once the program that ran last has ended: it must not act beside us."""
     past = journal.read(path)
-    if past.status is not None:
+    if not past.open:
         raise Refused([Diagnostic("this plan has come to its end", f"{path} says so", "")])
     told = False
     while past.child and past.child[1] and started(past.child[0]) == past.child[1]:

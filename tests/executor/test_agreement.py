@@ -10,6 +10,7 @@ import pytest
 
 from planner.plan import Verb
 from schema import spec as language
+from tests.conftest import Survived
 from tests.executor.machine import Machine, Outcome
 from tests.executor.test_script_host import EXTERNAL, planned
 
@@ -70,6 +71,11 @@ def test_they_agree_when_some_call_of_a_create_fails(machine: Machine, how: str,
 @VERBS
 @DISKS
 @pytest.mark.parametrize("how", ["before", "after", "signal"])
-def test_they_agree_when_one_of_many_calls_fails(machine: Machine, how: str, verb: Verb, disks: Disks) -> None:
-    for at in list(calls(machine, verb, disks))[::4]:
+def test_they_agree_when_one_of_many_calls_fails(
+    machine: Machine, how: str, verb: Verb, disks: Disks, survived: Survived
+) -> None:
+    points = list(calls(machine, verb, disks))[::4]
+    for at in points:
         both(machine, verb, disks, how, at)
+    what = {"before": "a call fails", "after": "a call fails after it acted", "signal": "a signal at a call"}[how]
+    survived(f"{verb}: {what}", 2 * len(points), "`apply` and the script do the same: undone, or said what is left")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from planner.plan import Verb
+from tests.conftest import Survived
 from tests.executor.machine import Machine, Outcome
 from tests.executor.test_agreement import DISKS, VERBS, Disks, calls
 from tests.executor.test_script_host import planned
@@ -32,7 +33,7 @@ def uncut(machine: Machine, verb: Verb, disks: Disks) -> object:
     return done.state
 
 
-def sweep(machine: Machine, verb: Verb, disks: Disks, how: str, ending: str, first: int = 0, stride: int = 1) -> None:
+def sweep(machine: Machine, verb: Verb, disks: Disks, how: str, ending: str, first: int = 0, stride: int = 1) -> int:
     """Kill a run at each call in turn; end it by `ending`, which is killed once in the middle first."""
     points = list(calls(machine, verb, disks))[first::stride]
     wanted = uncut(machine, verb, disks)
@@ -58,9 +59,10 @@ def sweep(machine: Machine, verb: Verb, disks: Disks, how: str, ending: str, fir
             whole(replace(done, status=0), before, where)
         else:
             whole(done, before if ending == "abort" else wanted, where)
+    return len(points)
 
 
-def guarded(machine: Machine, verb: Verb, disks: Disks, how: str, first: int, stride: int) -> None:
+def guarded(machine: Machine, verb: Verb, disks: Disks, how: str, first: int, stride: int) -> int:
     points = list(calls(machine, verb, disks))[first::stride]
     wanted = uncut(machine, verb, disks)
     for at in points:
@@ -71,6 +73,7 @@ def guarded(machine: Machine, verb: Verb, disks: Disks, how: str, first: int, st
         assert (killed.status, killed.guest, killed.monitor) == (-9, "running", "S"), where
         assert killed.state == (before if "everything was undone" in killed.said else wanted), where
         assert "its guardian lets the guest run on" in killed.said
+    return len(points)
 
 
 @VERBS
@@ -83,9 +86,10 @@ def test_the_guardian_of_a_killed_run_lets_the_guest_run_on(machine: Machine, ve
 @DISKS
 @KILLED
 def test_the_guardian_lets_the_guest_run_on_at_many_points(
-    machine: Machine, verb: Verb, disks: Disks, how: str
+    machine: Machine, verb: Verb, disks: Disks, how: str, survived: Survived
 ) -> None:
-    guarded(machine, verb, disks, how, 2, 7)
+    tried = guarded(machine, verb, disks, how, 2, 7)
+    survived(f"{verb}: `apply` killed at a call", tried, "its guardian lets the guest run on; all done, or all undone")
 
 
 @VERBS
@@ -100,7 +104,9 @@ def test_a_run_killed_at_some_call_is_undone_or_finished(machine: Machine, verb:
 @KILLED
 @pytest.mark.parametrize("ending", ["abort", "resume"])
 def test_a_run_killed_at_many_calls_is_undone_or_finished(
-    machine: Machine, verb: Verb, disks: Disks, how: str, ending: str
+    machine: Machine, verb: Verb, disks: Disks, how: str, ending: str, survived: Survived
 ) -> None:
     # Other calls for each way, so that together they come to most.
-    sweep(machine, verb, disks, how, ending, (len(how) + 3 * len(ending) + len(verb)) % 9, 9)
+    tried = sweep(machine, verb, disks, how, ending, (len(how) + 3 * len(ending) + len(verb)) % 9, 9)
+    fault = f"{verb}: `apply` and its guardian killed at a call, then `{ending}`, killed once too"
+    survived(fault, tried, {"abort": "undone, or past its commit", "resume": "finished"}[ending])

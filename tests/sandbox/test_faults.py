@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Survived
 from tests.sandbox.host import Sandbox
 from tests.sandbox.test_apply import KINDS, domsnap, spec, start, whole
 
@@ -53,7 +54,9 @@ def left(box: Sandbox) -> set[str]:
 
 
 @pytest.mark.parametrize("at", ["make the folder", "hold the xl monitor"])
-def test_a_store_that_fills_up_undoes_everything_and_the_guest_goes_on(box: Sandbox, small: Path, at: str) -> None:
+def test_a_store_that_fills_up_undoes_everything_and_the_guest_goes_on(
+    box: Sandbox, small: Path, at: str, survived: Survived
+) -> None:
     box.create("web01", KINDS)
     before = left(box)
 
@@ -68,11 +71,14 @@ def test_a_store_that_fills_up_undoes_everything_and_the_guest_goes_on(box: Sand
     (small / "filler").unlink()
     domsnap(box, "apply", spec(box, methods=EXTERNAL), "--yes")
     whole(box)
+    survived("the disk of the store fills up", 1, "everything is undone, the guest runs on")
 
 
 @pytest.mark.parametrize("at", ["make an overlay", "rehearse", "suspend", "takes over", "wait for the copy"])
 @pytest.mark.parametrize("how", ["QEMU is killed", "the guest is destroyed"])
-def test_a_guest_that_dies_meanwhile_leaves_sound_disks_and_no_riddles(box: Sandbox, at: str, how: str) -> None:
+def test_a_guest_that_dies_meanwhile_leaves_sound_disks_and_no_riddles(
+    box: Sandbox, at: str, how: str, survived: Survived
+) -> None:
     box.create("web01", KINDS)
     before = left(box)
 
@@ -100,3 +106,43 @@ def test_a_guest_that_dies_meanwhile_leaves_sound_disks_and_no_riddles(box: Sand
     box.runs_on("web01")
     box.runs_on("web01")
     assert box.instant("web01").tear == ""
+    survived(f"during a step {how}", 1, "images are sound; what is left is named")
+
+
+def test_what_failed_after_the_commit_is_finished_once_its_cause_is_mended(box: Sandbox, survived: Survived) -> None:
+    box.create("web01", KINDS)
+    where = ("--store", str(box.store))
+
+    def block() -> None:
+        (box.store / "web01/one/memory").mkdir()
+        (box.store / "web01/one/memory/x").touch()
+
+    status, said = meanwhile(box, "wait for the copy", block, spec(box, methods=EXTERNAL))
+    assert status == 6, said
+    assert "or mend what is wrong: `domsnap resume web01` then does the rest" in said
+    assert "THIS-SCRIPT" not in said and "memory.part must be whole" in said
+    whole(box)
+    assert "web01: take snapshot one of web01 failed in step" in domsnap(box, "status", *where, status=6)
+    (box.store / "web01/one/memory/x").unlink()
+    (box.store / "web01/one/memory").rmdir()
+    domsnap(box, "resume", "web01", *where)
+    assert domsnap(box, "status", *where) == "nothing is unfinished\n"
+    domsnap(box, "verify", *where)
+    domsnap(box, "apply", spec(box, methods=EXTERNAL), "--revert", "--yes")
+    whole(box)
+    survived("a step after the commit fails", 1, "said, with what is left; `resume` does that when the cause is mended")
+
+
+def test_an_undo_that_failed_is_done_once_its_cause_is_mended(box: Sandbox, survived: Survived) -> None:
+    box.environment["DOMSNAP_PATIENCE"] = "4"
+    box.create("web01", KINDS)
+    before = left(box)
+    pid = box.domain("web01").device_model[0]
+    status, said = meanwhile(box, "rehearse", lambda: os.kill(pid, signal.SIGSTOP), spec(box, methods=EXTERNAL))
+    os.kill(pid, signal.SIGCONT)
+    assert status == 6, said
+    assert "or mend what is wrong: `domsnap abort web01` then undoes the rest" in said
+    domsnap(box, "abort", "web01", "--store", str(box.store))
+    assert left(box) == before
+    whole(box)
+    survived("QEMU does not answer, and nothing can be undone", 1, "said; `abort` undoes it when QEMU answers again")
