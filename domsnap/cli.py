@@ -371,6 +371,28 @@ def abort(
 
 
 @app.command()
+def recover(
+    context: typer.Context,
+    boot: Annotated[bool, typer.Option("--boot", help="The machine has just booted; no domain was started yet.")],
+    stores: Annotated[
+        list[str] | None, typer.Option("--store", metavar="DIR", help="Another folder with snapshots than the usual.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print events, one JSON object a line.")] = False,
+) -> int:
+    """Settle at boot what a power cut has left.
+
+    Before its commit a plan is undone, after it finished, and no domain is started. For the systemd unit
+    domsnap-recover.service; the exit status is 6 if something needs attention.
+    """
+    from domsnap.settling import boot as settle
+
+    _settings(context).json = as_json
+    if not boot:
+        raise typer.BadParameter("only recovery at boot is there; `domsnap resume` and `abort` are for now")
+    return settle(stores or [STORE], as_json=as_json)
+
+
+@app.command()
 def man() -> None:
     """Print the manual page: `domsnap man | man -l -` shows it."""
     from domsnap.manual import manual

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -52,6 +53,16 @@ def settle(how: Literal["resume", "abort"], domain: str, store: str, *, as_json:
     if status == 0:
         tell("end", "done")
     return status
+
+
+def boot(stores: Collection[str], *, as_json: bool) -> int:
+    """Settle what a power cut has left in these stores; return 0, or 6 if something needs attention."""
+    from executor.boot import recover
+
+    tell = say(as_json)
+    settled = [recover(store, tell) for store in dict.fromkeys(stores)]
+    tell("end", "see `domsnap status`" if any(settled) else "nothing is left unfinished")
+    return max(settled, default=0)
 
 
 def _unfinished(domain: str, store: str) -> list[tuple[Path, Past]]:

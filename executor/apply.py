@@ -12,7 +12,7 @@ from typing import Any, Literal
 from executor import by_hand
 from executor.companion import Failed
 from executor.journal import Journal, Past, started
-from executor.perform import Performer
+from executor.perform import AfterReboot, Performer
 from executor.programs import Watch
 from executor.signals import Signals
 from planner.commands import Command
@@ -58,7 +58,10 @@ class _Noted(Watch):
 
 @dataclass(slots=True)
 class Run:
-    """One run of a plan; `tell` is told each thing worth saying, as a kind and a text."""
+    """One run of a plan; `tell` is told each thing worth saying, as a kind and a text.
+
+    rebooted: the machine has, since the plan was cut off, and the domain has not been started again.
+    """
 
     plan: Plan
     journal: Journal
@@ -69,10 +72,12 @@ class Run:
     step: int = 0
     stopped: float = 0
     heedless: bool = False
+    rebooted: bool = False
     performer: Performer = field(init=False)
 
     def __post_init__(self) -> None:
-        self.performer = Performer(self.signals, _Noted(self))
+        kind = AfterReboot if self.rebooted else Performer
+        self.performer = kind(self.signals, _Noted(self))
 
     def go(self) -> int:
         """Carry the plan out and return the exit status: 0, 1 a check failed, 3 stale, 5 undone, 6 attention needed,

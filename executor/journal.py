@@ -60,10 +60,10 @@ def begin(plan: Plan, folder: Path) -> Journal:
     path = place / f"{plan.id}.jsonl"
     if path.exists() and read(path).status not in (None, 0, 6):
         journal = Journal(path, new=False)
-        journal.note("again")
+        journal.note("again", boot=boot())
         return journal
     journal = Journal(path, new=True)
-    journal.note("plan", version=VERSION, plan=json.loads(plan.text()))
+    journal.note("plan", version=VERSION, plan=json.loads(plan.text()), boot=boot())
     for each in (place, folder):
         _sync_folder(each)
     return journal
@@ -71,8 +71,11 @@ def begin(plan: Plan, folder: Path) -> Journal:
 
 @dataclass(slots=True)
 class Past:
-    """What a journal says was done: numbers of the steps armed, undone and done, commands done by step; `status` is the
-    exit status if the run came to its end; `child` the pid and start time of the program that ran last."""
+    """What a journal says was done: numbers of the steps armed, undone and done, commands done by step.
+
+    status: the exit status if the run came to its end. child: pid and start time of the program that ran last.
+    boot: the machine's boot id then.
+    """
 
     plan: Plan
     since: str
@@ -82,6 +85,7 @@ class Past:
     commands: dict[int, int] = field(default_factory=dict)
     child: tuple[int, int] | None = None
     status: int | None = None
+    boot: str = ""
 
     @property
     def open(self) -> bool:
@@ -102,10 +106,11 @@ def read(path: Path) -> Past:
     if whole[0].get("version") != VERSION:
         raise ValueError(f"{path} is of version {whole[0].get('version')}; this domsnap reads {VERSION}")
     past = Past(plan_from_json(whole[0]["plan"]), whole[0]["at"])
-    for line in whole[1:]:
+    for line in whole:
+        past.boot = line.get("boot", past.boot)
         match line:
             case {"event": "again", "at": since}:
-                past = Past(past.plan, since)
+                past = Past(past.plan, since, boot=past.boot)
             case {"event": "arm", "step": number}:
                 past.armed.append(number)
             case {"event": "child", "pid": pid, "started": started}:
@@ -121,6 +126,14 @@ def read(path: Path) -> Past:
             case _:
                 pass
     return past
+
+
+def boot() -> str:
+    """Return the id that the kernel gave this boot of the machine (random(4)); "" if it does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def started(pid: int) -> int:

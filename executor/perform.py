@@ -77,6 +77,27 @@ class Performer:
                 assert_never(command)
 
 
+class AfterReboot(Performer):
+    """Carries out what of a plan still has a meaning once the machine has rebooted, and the domain does not run.
+
+    The domain, its QEMU with all nodes and jobs, and its xl monitor have ended; a process number of then is another's.
+    """
+
+    def _do(self, command: Command) -> None:
+        match command:
+            case AwaitJob() | Capture() | Release():
+                return
+            case Run() if command.argv[0] in ("xl", "kill"):
+                return
+            case Run() if any(word.startswith("/proc/") for word in (*command.argv, *command.when)):
+                return
+            case Qmp(offline=argv):
+                if argv:
+                    programs.run(Run(argv), self.signals, self.watch)
+            case _:
+                super()._do(command)
+
+
 def _write(path: str, text: str) -> None:
     """Write a new file and make it durable."""
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

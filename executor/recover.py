@@ -8,8 +8,9 @@ from contextlib import suppress
 from glob import escape
 from pathlib import Path
 
-from executor import journal, lock
+from executor import journal, lock, programs
 from executor.apply import Run, Tell
+from executor.companion import Failed
 from executor.journal import FOLDER, Journal, Past, started
 from executor.signals import Signals, caught
 from schema.diagnostic import Diagnostic, Refused
@@ -40,7 +41,7 @@ def resume(path: Path, tell: Tell) -> int:
         try:
             if past.committed:
                 return Run(past.plan, notes, signals, tell).finish(past)
-            status = Run(past.plan, notes, signals, tell).take_back(past)
+            status = Run(past.plan, notes, signals, tell, rebooted=_rebooted(past)).take_back(past)
             if status != 5 or signals.came:
                 return status
             signals.held = False
@@ -57,7 +58,8 @@ def abort(path: Path, tell: Tell) -> int:
         try:
             if past.committed:
                 raise Refused([_COMMITTED])
-            return 0 if Run(past.plan, notes, signals, tell).take_back(past) == 5 else 6
+            run = Run(past.plan, notes, signals, tell, rebooted=_rebooted(past))
+            return 0 if run.take_back(past) == 5 else 6
         finally:
             notes.close()
 
@@ -72,6 +74,38 @@ def settle(path: Path, tell: Tell, signals: Signals) -> int:
         notes.close()
 
 
+def domid_of(uuid: str) -> int | None:
+    """Return the number of the running domain with this UUID, None if there is none. Raises Failed."""
+    done = programs.start(("xl", "list", "-v"))
+    if done.status != 0:
+        raise Failed(f"xl list -v: {done.err.strip() or f'exit status {done.status}'}")
+    for line in done.out.splitlines():
+        words = line.split()
+        if uuid in words and len(words) > 1 and words[1].isdigit():
+            return int(words[1])
+    return None
+
+
+def _rebooted(past: Past) -> bool:
+    """Say whether the machine has rebooted since a plan was cut off before its commit.
+
+    Raises Refused if the domain was started again meanwhile: its disks cannot be taken away from it, and what it has
+    written would be lost. Where xl does not answer nothing is known, and the guest comes first.
+    """
+    rebooted = bool(past.boot) and past.boot != journal.boot()
+    subject = past.plan.domains[0]
+    try:
+        running = domid_of(subject.uuid)
+    except Failed:
+        return rebooted
+    # A revert ends the domain, and its undo begins it again.
+    if running is not None and (rebooted or (running != subject.domid and past.plan.verb != "revert")):
+        detail = f"{subject.name} was domain {subject.domid} then, and is domain {running} now"
+        hint = "shut it down, then `domsnap recover --boot`" if rebooted else "shut it down, then abort"
+        raise Refused([Diagnostic("the domain was started again since", detail, hint)])
+    return rebooted
+
+
 def _who(path: Path) -> tuple[str, str]:
     plan = journal.read(path).plan
     return plan.domains[0].uuid, plan.id
@@ -83,7 +117,8 @@ def _reopen(path: Path, tell: Tell, signals: Signals) -> tuple[Past, Journal]:
     if not past.open:
         raise Refused([Diagnostic("this plan has come to its end", f"{path} says so", "")])
     told = False
-    while past.child and past.child[1] and started(past.child[0]) == past.child[1]:
+    here = past.boot in ("", journal.boot())
+    while here and past.child and past.child[1] and started(past.child[0]) == past.child[1]:
         if not told:
             tell(
                 "step",
@@ -93,7 +128,7 @@ def _reopen(path: Path, tell: Tell, signals: Signals) -> tuple[Past, Journal]:
         signals.wait(0.1) if not signals.held else time.sleep(0.1)
     notes = Journal(path, new=False)
     with suppress(OSError):  # a full disk does not keep anybody from undoing
-        notes.note("reopened")
+        notes.note("reopened", boot=journal.boot())
     return past, notes
 
 

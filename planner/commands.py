@@ -44,6 +44,7 @@ class Qmp:
     within: seconds to go on trying until it succeeds (0: once).
     when: (command, pattern): send the request only if the return of `command` matches.
     transient: it undoes what lives in QEMU alone; where no QEMU listens any more it is done.
+    offline: the program that does the same to images that no QEMU has open, "" for a request that has no such meaning.
     """
 
     monitor: str
@@ -56,6 +57,7 @@ class Qmp:
     within: int = 0
     when: tuple[str, ...] = ()
     transient: bool = False
+    offline: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

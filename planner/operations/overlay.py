@@ -105,12 +105,13 @@ class AddOverlay(OnDisk):
         yield Qmp(self.monitor, "blockdev-del", node, tolerates="Failed to find node", transient=True)
 
 
-def snapshot_action(vdev: str, monitor: str, node: str, overlay_node: str, job: str) -> Action:
+def snapshot_action(vdev: str, monitor: str, node: str, overlay_node: str, overlay: str, job: str) -> Action:
     """Return the action that puts `overlay_node` over `node`; its undo commits the overlay back into the image.
 
     The undo runs after the path is the image's again: QEMU's name of the image is true when it is opened for writing.
     """
     there = ("query-block", literal(f'"node-name":"{overlay_node}"'))
+    offline = ("qemu-img", "commit", "-q", "-f", "qcow2", "--", overlay)
     commit = {"job-id": job, "device": overlay_node, "base-node": node, "auto-dismiss": False}
     return Action(
         vdev,
@@ -119,7 +120,7 @@ def snapshot_action(vdev: str, monitor: str, node: str, overlay_node: str, job: 
         {"node": node, "overlay": overlay_node},
         node,
         (
-            Qmp(monitor, "block-commit", commit, when=there),
+            Qmp(monitor, "block-commit", commit, when=there, offline=offline),
             AwaitJob(monitor, job, complete=True, optional=True),
             Qmp(monitor, "query-block", lacks=literal(f'"node-name":"{overlay_node}"')),
         ),

@@ -349,3 +349,9 @@ def test_the_help_lists_the_exit_statuses(domsnap: Domsnap) -> None:
 
     out = domsnap("--help").out
     assert all(f"{code} " in out and meaning in out for code, meaning in EXIT_STATUS)
+
+
+def test_recovery_is_for_the_boot_alone_and_with_nothing_to_do_it_says_so(domsnap: Domsnap, tmp_path: Path) -> None:
+    assert domsnap("recover", "--boot", "--store", str(tmp_path)) == (0, "", "nothing is left unfinished\n")
+    assert domsnap("recover", "--no-boot").status == 1
+    assert domsnap("recover").status == 1

@@ -5,7 +5,7 @@ import resource
 import sys
 from pathlib import Path
 
-from executor import recover
+from executor import boot, recover
 from executor.carry_out import carry_out
 from executor.journal import FOLDER
 from executor.lock import Locked
@@ -27,6 +27,8 @@ def act(plan: Plan, verb: str) -> int:
         match verb:
             case "resume":
                 return recover.resume(path, tell)
+            case "boot":
+                return boot.recover(plan.store, tell)
             case "abort":
                 return recover.abort(path, tell)
             case _:

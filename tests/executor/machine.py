@@ -8,10 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from executor.journal import boot
 from executor.script import script
 from planner.facts import Domain, Facts, Qemu
 from planner.plan import Plan
@@ -126,6 +127,15 @@ class Machine:
         finally:
             server.close()
 
+    def lose_power(self, plan: Plan) -> None:
+        """End domain, QEMU and xl monitor, and begin another boot."""
+        (self.model / "domain").write_text("")
+        (self.model / "monitor").write_text("")
+        self.socket.unlink(missing_ok=True)
+        journal = self.root / f"store/web01/applied/{plan.id}.jsonl"
+        if journal.exists():
+            journal.write_text(journal.read_text().replace(boot(), "another-boot"))
+
     def ends(self, plan: Plan) -> bool:
         """Return whether the journal of a plan comes to its end."""
         journal = self.root / f"store/web01/applied/{plan.id}.jsonl"
@@ -168,6 +178,7 @@ class Machine:
         unread: bool = False,
         guarded: bool = False,
         largest: int = 0,
+        dead: bool = False,
     ) -> Outcome:
         argv = self.printed(plan, shell) if shell else self.saved(plan)
         (self.model / "trace").write_text("")
@@ -180,7 +191,11 @@ class Machine:
         }  # fmt: skip
         start = ("sh", "-c", 'echo $$ >"$HOST/pid"; exec "$@"', "sh", *argv, *words)
         # A file, not a pipe: what a killed script leaves behind may hold a pipe open.
-        with self.qemu(fault_at, fault, fault_call), (self.root / "said").open("w") as file_said, nobody() as pipe:
+        with (
+            nullcontext() if dead else self.qemu(fault_at, fault, fault_call),
+            (self.root / "said").open("w") as file_said,
+            nobody() as pipe,
+        ):
             done = subprocess.run(
                 start, stdout=subprocess.PIPE, stderr=pipe if unread else file_said, text=True, env=environment,
                 check=False, timeout=120,

@@ -63,7 +63,7 @@ class Guest:
         """Take an external snapshot with the very operations of a plan; `heedless` of what its checks say."""
         new = passing or f"{self.path}.{snapshot}~new"
         node, frozen = f"n{len(self.nodes)}", str(self.frozen(snapshot))
-        action = snapshot_action("xvda", "", self.nodes[-1], node, f"job-{node}")
+        action = snapshot_action("xvda", "", self.nodes[-1], node, new, f"job-{node}")
         steps: list[Operation] = [
             FreezeName("xvda", str(self.path), frozen),
             CreateOverlay("xvda", frozen, new, str(self.path), SIZE),

@@ -222,7 +222,7 @@ def test_images_that_a_live_capture_made_inactive_are_reopened_by_their_right_na
     """The window of a live capture of an HVM guest: QEMU hands its images over, and takes them back with `cont`."""
     qemu, new = guest.qemu, f"{guest.path}.s1~new"
     qemu("cont")
-    action = snapshot_action("xvda", "", "n0", "n1", "job-n1")
+    action = snapshot_action("xvda", "", "n0", "n1", new, "job-n1")
     perform(FreezeName("xvda", str(guest.path), str(guest.frozen("s1"))), qemu)
     perform(CreateOverlay("xvda", str(guest.frozen("s1")), new, str(guest.path), SIZE), qemu)
     perform(AddOverlay("xvda", "", new, "n1"), qemu)

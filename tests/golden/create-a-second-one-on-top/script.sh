@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # create snapshot later of web01
 #
-# plan      a4f91b6aee41fa351852a02f7f9787a5b23219db1832023c09ad2ef325841e78
+# plan      e38d3041a032de38aa6f92acb6ff10bf735ab4e53c1ab50922bcaf6be087bb32
 # spec      913ae6d2f9000e51e7223b1e241186c67c40eaf3af3c6be09ed07073df3d00d5
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -27,7 +27,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=a4f91b6aee41fa351852a02f7f9787a5b23219db1832023c09ad2ef325841e78
+plan=e38d3041a032de38aa6f92acb6ff10bf735ab4e53c1ab50922bcaf6be087bb32
 total=17
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -590,7 +590,7 @@ undo_10() {
 
 # Undo step 11: xvda: switch to the overlay
 undo_11() {
-  ask '{"qmp":{"arguments":{"auto-dismiss":false,"base-node":"ds-before-upgrade-xvda","device":"ds-ad3a0cd86f-xvda","job-id":"domsnap-ad3a0cd86f-xvda"},"execute":"block-commit","monitor":"/var/run/xen/qmp-libxenstat-7","when":["query-block","\"node-name\":\"ds-ad3a0cd86f-xvda\""]}}' || return 1
+  ask '{"qmp":{"arguments":{"auto-dismiss":false,"base-node":"ds-before-upgrade-xvda","device":"ds-ad3a0cd86f-xvda","job-id":"domsnap-ad3a0cd86f-xvda"},"execute":"block-commit","monitor":"/var/run/xen/qmp-libxenstat-7","offline":["qemu-img","commit","-q","-f","qcow2","--","/srv/vm/web01.qcow2.later~new"],"when":["query-block","\"node-name\":\"ds-ad3a0cd86f-xvda\""]}}' || return 1
   ask '{"await-job":{"complete":true,"job":"domsnap-ad3a0cd86f-xvda","monitor":"/var/run/xen/qmp-libxenstat-7","optional":true}}' || return 1
   ask '{"qmp":{"execute":"query-block","lacks":"\"node-name\":\"ds-ad3a0cd86f-xvda\"","monitor":"/var/run/xen/qmp-libxenstat-7"}}' || return 1
 }

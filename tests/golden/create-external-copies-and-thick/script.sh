@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # create snapshot before-upgrade of web01
 #
-# plan      c12a82a4de4ee7ba3d2c944e3f244765010c10c414f32842e6f965b9e97b645c
+# plan      5fe9c51bb07711fb74810f1bb7dda2388000c63069969c4292ed55c413f55089
 # spec      2357d5e9643c68a6d7a3aee3f41d6bf8176b70514b383ef4b707709266b7d915
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -32,7 +32,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=c12a82a4de4ee7ba3d2c944e3f244765010c10c414f32842e6f965b9e97b645c
+plan=5fe9c51bb07711fb74810f1bb7dda2388000c63069969c4292ed55c413f55089
 total=23
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -619,7 +619,7 @@ undo_15() {
   ask '{"qmp":{"arguments":{"id":"domsnap-cfdc43d186-xvde"},"execute":"job-cancel","monitor":"/var/run/xen/qmp-libxenstat-7","tolerates":"not found|concluded","transient":true,"when":["query-jobs","\"id\":\"domsnap-cfdc43d186-xvde\""]}}' || return 1
   ask '{"qmp":{"execute":"query-jobs","monitor":"/var/run/xen/qmp-libxenstat-7","prints":"\"id\":\"domsnap-cfdc43d186-xvde\",\"status\":\"concluded\"","transient":true,"when":["query-jobs","\"id\":\"domsnap-cfdc43d186-xvde\""],"within":60}}' || return 1
   ask '{"qmp":{"arguments":{"id":"domsnap-cfdc43d186-xvde"},"execute":"job-dismiss","monitor":"/var/run/xen/qmp-libxenstat-7","tolerates":"not found","transient":true,"when":["query-jobs","\"id\":\"domsnap-cfdc43d186-xvde\""]}}' || return 1
-  ask '{"qmp":{"arguments":{"auto-dismiss":false,"base-node":"xvda-qcow2","device":"ds-958085fa03-xvda","job-id":"domsnap-958085fa03-xvda"},"execute":"block-commit","monitor":"/var/run/xen/qmp-libxenstat-7","when":["query-block","\"node-name\":\"ds-958085fa03-xvda\""]}}' || return 1
+  ask '{"qmp":{"arguments":{"auto-dismiss":false,"base-node":"xvda-qcow2","device":"ds-958085fa03-xvda","job-id":"domsnap-958085fa03-xvda"},"execute":"block-commit","monitor":"/var/run/xen/qmp-libxenstat-7","offline":["qemu-img","commit","-q","-f","qcow2","--","/srv/vm/web01.qcow2.before-upgrade~new"],"when":["query-block","\"node-name\":\"ds-958085fa03-xvda\""]}}' || return 1
   ask '{"await-job":{"complete":true,"job":"domsnap-958085fa03-xvda","monitor":"/var/run/xen/qmp-libxenstat-7","optional":true}}' || return 1
   ask '{"qmp":{"execute":"query-block","lacks":"\"node-name\":\"ds-958085fa03-xvda\"","monitor":"/var/run/xen/qmp-libxenstat-7"}}' || return 1
 }

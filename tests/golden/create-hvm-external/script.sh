@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # create snapshot before-upgrade of web01
 #
-# plan      3476789aa393e54248e48192d87e92faf1a698874a87f751060480b03dde8ac4
+# plan      3e01f8fea1ff7ea19fe31e09a139c592a9f8de4bb2450285030314b66f70e74f
 # spec      e48339baae686fef92dd4a83fc53635c4874c5c52e498218b447dfd2cf8ee56c
 # host      dom0
 # domain    web01, domain 7, hvm, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -27,7 +27,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=3476789aa393e54248e48192d87e92faf1a698874a87f751060480b03dde8ac4
+plan=3e01f8fea1ff7ea19fe31e09a139c592a9f8de4bb2450285030314b66f70e74f
 total=17
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -590,7 +590,7 @@ undo_10() {
 
 # Undo step 11: xvda: switch to the overlay
 undo_11() {
-  ask '{"qmp":{"arguments":{"auto-dismiss":false,"base-node":"xvda-qcow2","device":"ds-958085fa03-xvda","job-id":"domsnap-958085fa03-xvda"},"execute":"block-commit","monitor":"/var/run/xen/qmp-libxenstat-7","when":["query-block","\"node-name\":\"ds-958085fa03-xvda\""]}}' || return 1
+  ask '{"qmp":{"arguments":{"auto-dismiss":false,"base-node":"xvda-qcow2","device":"ds-958085fa03-xvda","job-id":"domsnap-958085fa03-xvda"},"execute":"block-commit","monitor":"/var/run/xen/qmp-libxenstat-7","offline":["qemu-img","commit","-q","-f","qcow2","--","/srv/vm/web01.qcow2.before-upgrade~new"],"when":["query-block","\"node-name\":\"ds-958085fa03-xvda\""]}}' || return 1
   ask '{"await-job":{"complete":true,"job":"domsnap-958085fa03-xvda","monitor":"/var/run/xen/qmp-libxenstat-7","optional":true}}' || return 1
   ask '{"qmp":{"execute":"query-block","lacks":"\"node-name\":\"ds-958085fa03-xvda\"","monitor":"/var/run/xen/qmp-libxenstat-7"}}' || return 1
 }
