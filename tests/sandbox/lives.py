@@ -70,6 +70,7 @@ def _begin(built: Domain, options: set[str]) -> None:
 def _go(domain: Domain) -> None:
     with domain.ask() as monitor:
         monitor("cont")
+    domain.clock("running")
     domain.hold("")
 
 
@@ -121,6 +122,7 @@ def _suspend(host: Host, domain: Domain) -> None:
                       f"{domain.domid}:guest didn't acknowledge suspend, cancelling request")  # fmt: skip
     with domain.ask() as monitor:
         monitor("stop")
+    domain.clock("stopped")
     domain.hold("suspended")
     # Before Xen 4.20 the daemon ends when it sees the domain suspended. One that is held by SIGSTOP never sees it.
     if host.version < (4, 20) and domains.alive(domain.monitor) not in ("", "T"):
@@ -194,6 +196,8 @@ def _whatever(host: Host, who: str, what: str, execute: str, held: str) -> None:
     except qemu.Trouble as trouble:
         say(f"libxl: error: libxl_domain.c:684:domain_unpause_done: Domain {number}:{trouble}")
         return
+    if execute == "cont":
+        domain.clock("running")
     domain.hold(held)
 
 
