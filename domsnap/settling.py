@@ -19,22 +19,39 @@ if TYPE_CHECKING:
 
 
 def status(domain: str, store: str, *, as_json: bool) -> int:
-    """Print each plan that did not come to its end, and what to do; 0 if there is none, else 6."""
+    """Print each plan that did not come to its end, and each xl monitor that was left held, and what to do; 0 if there
+    is none, else 6."""
     from executor import lock
+    from executor.look.processes import stopped_monitors
 
     left = _unfinished(domain, store)
     rows = [(past, lock.holder(past.plan.domains[0].uuid)) for _, past in left]
+    busy = {past.plan.domains[0].name for past, held in rows if held}
+    forgotten = [(name, pid) for name, pid in stopped_monitors() if domain in ("", name) and name not in busy]
     if as_json:
         emit(
             (
-                json.dumps({"version": 1, "unfinished": [_json(past, held) for past, held in rows]}, indent=2) + "\n"
+                json.dumps(
+                    {
+                        "version": 1,
+                        "unfinished": [_json(past, held) for past, held in rows],
+                        "stopped_monitors": [{"domain": name, "pid": pid} for name, pid in forgotten],
+                    },
+                    indent=2,
+                )
+                + "\n"
             ).encode()
         )
-    elif not rows:
+        return 6 if forgotten or any(not held for _, held in rows) else 0
+    if not rows and not forgotten:
         emit_text("nothing is unfinished\n")
-    for past, held in () if as_json else rows:
+    for past, held in rows:
         emit_text(_text(past, held, store))
-    return 6 if any(not held for _, held in rows) else 0
+    for name, pid in forgotten:
+        emit_text(f"{safe(name)}: its xl monitor stands still: without it a reboot leaves the domain dead\n")
+        if not any(past.plan.domains[0].name == name for past, _ in rows):
+            emit_text(f"  no plan of this store holds it; let it go on: kill -s CONT {pid}\n")
+    return 6 if forgotten or any(not held for _, held in rows) else 0
 
 
 def settle(how: Literal["resume", "abort"], domain: str, store: str, *, as_json: bool) -> int:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from executor.outputs import Running
 
+# Where a domain's monitor writes to; logrotate may have given it another name since.
+_LOG = re.compile(r"/var/log/xen/xl-(.+)\.log(?:\.[0-9]+)?(?: \(deleted\))?")
 _CHARDEV = "socket,id=libxenstat-cmd,path="
 
 
@@ -27,6 +30,18 @@ def processes(device_models: Collection[int]) -> Iterator[Running]:
             process = _process(int(name), exe, wanted)
             if process:
                 yield process
+
+
+def stopped_monitors() -> Iterator[tuple[str, int]]:
+    """Yield the domains whose xl monitor stands still, held with SIGSTOP, and its process number."""
+    for process in processes(()):
+        log = _LOG.fullmatch(process.stdout)
+        try:
+            state = Path(f"/proc/{process.pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+        except (OSError, IndexError):  # it ended just now
+            continue
+        if log and state == "T":
+            yield log[1], process.pid
 
 
 def _process(pid: int, exe: str, device_model: bool) -> Running | None:

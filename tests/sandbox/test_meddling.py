@@ -218,3 +218,15 @@ def test_a_clock_that_goes_backwards_does_no_harm(box: Sandbox, survived: Surviv
     domsnap(box, "apply", spec(box, "one"), "--delete", "--yes")
     whole(box)
     survived("the clock goes backwards between two snapshots", 1, "both can be reverted to and deleted")
+
+
+def test_an_xl_monitor_that_was_left_held_is_found(box: Sandbox) -> None:
+    box.create("web01", {"xvda": "qcow2"})
+    pid = box.domain("web01").monitor[0]
+    where = ("--store", str(box.store))
+    assert domsnap(box, "status", *where) == "nothing is unfinished\n"
+    os.kill(pid, signal.SIGSTOP)
+    said = domsnap(box, "status", *where, status=6)
+    assert said.endswith(f"let it go on: kill -s CONT {pid}\n")
+    os.kill(pid, signal.SIGCONT)
+    domsnap(box, "status", "web01", *where)
