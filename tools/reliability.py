@@ -1,4 +1,4 @@
-"""Writes the table of docs/reliability.md from what the tests survived: `./dev test --all --faults FILE` first."""
+"""Writes the table of docs/reliability.md from what the tests survived: `./dev test --all --faults=FILE` first."""
 
 from __future__ import annotations
 
