@@ -166,11 +166,12 @@ class Sandbox:
         return mark
 
     def runs_on(self, name: str, rounds: int = 2) -> None:
-        """Wait until the guest has counted on, and has written to all its disks meanwhile."""
-        before = peek.mark(self.domain(name))
-        start = before.counter if before else 0
-        limit = time.monotonic() + _DEADLINE
-        while not ((now := peek.mark(self.domain(name))) and now.counter > start + rounds):
+        """Wait until the guest has counted on, and has written to all its disks meanwhile. The rounds of a guest that
+        is still starting are told from its first count on: it goes on from what its first disk holds."""
+        start, limit = None, time.monotonic() + _DEADLINE
+        while not ((now := peek.mark(self.domain(name))) and start is not None and now.counter > start + rounds):
+            if start is None and now:
+                start = now.counter
             assert time.monotonic() < limit, f"the guest of {name} stands still at {now}"
             time.sleep(0.01)
 

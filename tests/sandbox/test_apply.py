@@ -73,7 +73,7 @@ def test_there_and_back_and_gone(box: Sandbox, mixture: str) -> None:
     before = box.mark("web01").counter
     domsnap(box, "apply", file, "--yes")
     taken = box.mark("web01").counter
-    box.runs_on("web01", 20)
+    box.runs_on("web01", 40)
     whole(box)
     assert "nothing to do: web01/one exists" in domsnap(box, "apply", file, "--yes")
 
