@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 
 import pytest
 
+from planner.commands import Run
 from planner.plan import Verb
 from schema import spec as language
 from tests.conftest import Survived
@@ -30,12 +33,15 @@ def own(call: str) -> bool:
 
 
 def trace(outcome: Outcome) -> list[str]:
-    return [call for call in outcome.trace if own(call)]
+    """Return the calls of an outcome. How often one looked while it waited is not a part of them."""
+    return [call for call, _ in groupby(call for call in outcome.trace if own(call))]
 
 
-def both(machine: Machine, verb: Verb, disks: Disks, fault: str = "", at: tuple[str, int] = ("", 0)) -> Outcome:
-    printed = machine.run(planned(machine, verb, *disks), fault=fault, fault_call=at)
-    applied = machine.run(planned(machine, verb, *disks), fault=fault, fault_call=at, shell="")
+def both(
+    machine: Machine, verb: Verb, disks: Disks, fault: str = "", at: tuple[str, int] = ("", 0), also: str = ""
+) -> Outcome:
+    printed = machine.run(planned(machine, verb, *disks), fault=fault, fault_call=at, also=also)
+    applied = machine.run(planned(machine, verb, *disks), fault=fault, fault_call=at, also=also, shell="")
     where = f"{fault} at {at}\n{printed.said}\n{applied.said}"
     assert trace(applied) == trace(printed), where
     assert (applied.status, applied.guest, applied.monitor) == (printed.status, printed.guest, printed.monitor), where
@@ -79,3 +85,28 @@ def test_they_agree_when_one_of_many_calls_fails(
         both(machine, verb, disks, how, at)
     what = {"before": "a call fails", "after": "a call fails after it acted", "signal": "a signal at a call"}[how]
     survived(f"{verb}: {what}", 2 * len(points), "`apply` and the script do the same: undone, or said what is left")
+
+
+METHODS: dict[str, tuple[str, tuple[language.Method, ...]]] = {
+    "q": ("xvda", ("internal", "external")), "r": ("xvdb", ("copy",)), "v": ("xvdc", ("lvm",)),
+    "t": ("xvdd", ("lvm",)), "l": ("xvde", ("copy",)),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(24))
+def test_they_agree_on_any_mixture_also_when_an_undo_fails(tmp_path: Path, seed: int, survived: Survived) -> None:
+    chosen = random.Random(seed)
+    letters = [letter for letter in METHODS if chosen.random() < 0.6] or ["q"]
+    machine = Machine(tmp_path / "m", "".join(letters))
+    disks = tuple(language.Disk(METHODS[each][0], chosen.choice(METHODS[each][1])) for each in letters)
+    verb: Verb = chosen.choice(["create", "create", "revert", "delete"])
+    points = list(calls(machine, verb, disks))
+    for _ in range(4):
+        at, how = chosen.choice(points), chosen.choice(["before", "after"])
+        plan = planned(machine, verb, *disks)
+        undos = [" ".join(c.argv) for step in plan.steps for c in step.undo if isinstance(c, Run)]
+        both(machine, verb, disks, how, at, chosen.choice(undos) if undos else "")
+    survived(
+        "a call of any verb fails, and then an undo too", 8, "`apply` and the script do the same, and say what is left"
+    )
