@@ -1,0 +1,76 @@
+"""The host that all tests here share, with domsnap in it as its administrator would put it there."""
+
+from __future__ import annotations
+
+import fcntl
+import subprocess
+import sys
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.xen.dom0 import Dom0
+from tests.xen.image import cache, image
+
+ROOT = Path(__file__).parents[2]
+PYTHON = {"bookworm": "3.11", "trixie": "3.13"}
+# What disks of all kinds need. The store lies where domsnap puts it by itself.
+PREPARE = """
+truncate -s 700M /srv/pv && vgcreate -qq vg0 $(losetup -f --show /srv/pv)
+lvcreate -qq -y -L 256M --thinpool pool vg0
+truncate -s 400M /srv/blocks && mkfs.xfs -q -m reflink=1 /srv/blocks
+mkdir -p /srv/xfs && mount -o loop /srv/blocks /srv/xfs
+domsnap --version
+"""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave these tests alone unless a host was asked for."""
+    return None if config.getoption("--release") else True
+
+
+@pytest.fixture(scope="session")
+def release(request: pytest.FixtureRequest) -> str:
+    return str(request.config.getoption("--release"))
+
+
+@pytest.fixture(scope="session")
+def bundle(release: str) -> bytes:
+    """Return the file that a dom0 without pip gets."""
+    argv = [sys.executable, f"{ROOT}/tools/bundle.py", "--python", PYTHON[release]]
+    subprocess.run(argv, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    (file,) = (ROOT / "dist").glob(f"domsnap-*-py{PYTHON[release].replace('.', '')}.run")
+    return file.read_bytes()
+
+
+@pytest.fixture(scope="session")
+def dom0(
+    release: str, bundle: bytes, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Dom0]:
+    cache().mkdir(parents=True, exist_ok=True)
+    with (cache() / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two at once on a small machine, and the device models of both time out
+        with Dom0(image(release), tmp_path_factory.mktemp("dom0")) as host:
+            host.put("/usr/local/bin/domsnap", bundle, "755")
+            host.ask(f"set -e; {PREPARE}")
+            yield host
+            if request.config.getoption("--keep"):
+                with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+                    input(f"\ndom0 is up; Enter ends it. To get in:\n  {' '.join(host.ssh())}\n")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the host has to say when a test fails."""
+    report = yield
+    host = getattr(item, "funcargs", {}).get("dom0")
+    if isinstance(host, Dom0) and report.failed:
+        try:
+            said = host.ask(
+                "xl list; ls -la /srv/vm; find /var/lib/domsnap; lvs; xl dmesg | tail -n 20", status=None, limit=60
+            )
+        except AssertionError as gone:
+            said = str(gone)
+        report.sections.append(("dom0", said + host.said()[-1500:]))
+    return report
