@@ -51,7 +51,7 @@ class Dom0:
         # It ends with us, also when we are killed.
         argv = ["setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", CPU]
         argv += ["-m", "4096", "-smp", "2", "-machine", "q35", "-nodefaults", "-no-reboot", "-display", "none"]
-        argv += ["-kernel", f"{image}/xen", "-append", XEN, "-initrd", f"{image}/kernel {LINUX},{image}/initrd"]
+        argv += ["-kernel", f"{image}/hypervisor", "-append", XEN, "-initrd", f"{image}/kernel {LINUX},{image}/initrd"]
         argv += ["-serial", f"file:{self.serial}", "-monitor", "none", "-device", "virtio-blk-pci,drive=root"]
         argv += ["-drive", f"file={self.folder}/disk.img,format=raw,if=none,id=root,cache=unsafe"]
         argv += ["-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-:22"]

@@ -17,8 +17,8 @@ def cache() -> Path:
 
 
 def image(release: str) -> Path:
-    """Return the folder with disk.img, xen, kernel, initrd and key of a release, built first if it has to be: that
-    takes minutes. Images of older recipes are removed."""
+    """Return the folder with disk.img, hypervisor, kernel, initrd and key of a release, built first if it has to
+    be: that takes minutes. Images of older recipes are removed."""
     made_from = hashlib.sha256(b"\0".join(file.read_bytes() for file in sorted(RECIPE.iterdir())))
     made_from.update(str(os.uname().machine).encode())
     folder = cache() / f"xen-{release}-{made_from.hexdigest()[:12]}"
