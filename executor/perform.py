@@ -91,9 +91,9 @@ class AfterReboot(Performer):
                 return
             case Run() if any(word.startswith("/proc/") for word in (*command.argv, *command.when)):
                 return
-            case Qmp(offline=argv):
+            case Qmp(offline=argv, tolerates=tolerates):
                 if argv:
-                    programs.run(Run(argv), self.signals, self.watch)
+                    programs.run(Run(argv, tolerates=tolerates), self.signals, self.watch)
             case _:
                 super()._do(command)
 

@@ -52,6 +52,7 @@ class _Faults:
                     file.write(json.dumps(noted) + "\n")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the guests of the sandbox to one worker: `apply` looks for a domain's xl by its name, on the whole host."""
     for item in items:

@@ -45,7 +45,7 @@ class Internal(Method):
         if live_hvm:
             draft.add(TagImage(target.vdev, disk.path, target.snapshot, target.monitor), "storage", undo_when="held")
         else:
-            draft.transact(tag_action(target.vdev, target.monitor, target.node, target.snapshot))
+            draft.transact(tag_action(target.vdev, target.monitor, target.node, target.snapshot, disk.path))
         self._estimate(target, image)
         return target.hold(self.name, disk.path, target.snapshot)
 

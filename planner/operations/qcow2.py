@@ -14,16 +14,17 @@ from planner.operations.transaction import Action
 NO_TAG = "does not exist|snapshot not found|Can't find the snapshot"
 
 
-def tag_action(vdev: str, monitor: str, node: str, tag: str) -> Action:
+def tag_action(vdev: str, monitor: str, node: str, tag: str, image: str) -> Action:
     """Return the action that makes the internal snapshot `tag` in the image at `node`, a root node."""
     named = {"device": node, "name": tag}
+    offline = ("qemu-img", "snapshot", "-d", tag, "--", image)
     return Action(
         vdev,
         f"{vdev}: internal snapshot {tag}",
         "blockdev-snapshot-internal-sync",
         named,
         node,
-        (Qmp(monitor, "blockdev-snapshot-delete-internal-sync", named, tolerates=NO_TAG),),
+        (Qmp(monitor, "blockdev-snapshot-delete-internal-sync", named, tolerates=NO_TAG, offline=offline),),
     )
 
 

@@ -66,8 +66,11 @@ def test_a_power_cut_at_some_call_is_settled(machine: Machine, verb: Verb) -> No
 @pytest.mark.slow
 @VERBS
 @DISKS
-def test_a_power_cut_at_many_calls_is_settled(machine: Machine, verb: Verb, disks: Disks, survived: Survived) -> None:
-    tried = sweep(machine, verb, disks, 1, 3)
+@pytest.mark.parametrize("stride", [3, pytest.param(1, marks=pytest.mark.long)])
+def test_a_power_cut_at_many_calls_is_settled(
+    machine: Machine, verb: Verb, disks: Disks, stride: int, survived: Survived
+) -> None:
+    tried = sweep(machine, verb, disks, 0, stride)
     survived(f"{verb}: the power fails at a call, and again during recovery", tried, "settled at boot, or by --delete")
 
 

@@ -85,10 +85,11 @@ def test_the_guardian_of_a_killed_run_lets_the_guest_run_on(machine: Machine, ve
 @VERBS
 @DISKS
 @KILLED
+@pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.long)])
 def test_the_guardian_lets_the_guest_run_on_at_many_points(
-    machine: Machine, verb: Verb, disks: Disks, how: str, survived: Survived
+    machine: Machine, verb: Verb, disks: Disks, how: str, stride: int, survived: Survived
 ) -> None:
-    tried = guarded(machine, verb, disks, how, 2, 7)
+    tried = guarded(machine, verb, disks, how, 2 % stride, stride)
     survived(f"{verb}: `apply` killed at a call", tried, "its guardian lets the guest run on; all done, or all undone")
 
 
@@ -103,10 +104,11 @@ def test_a_run_killed_at_some_call_is_undone_or_finished(machine: Machine, verb:
 @DISKS
 @KILLED
 @pytest.mark.parametrize("ending", ["abort", "resume"])
+@pytest.mark.parametrize("stride", [9, pytest.param(1, marks=pytest.mark.long)])
 def test_a_run_killed_at_many_calls_is_undone_or_finished(
-    machine: Machine, verb: Verb, disks: Disks, how: str, ending: str, survived: Survived
+    machine: Machine, verb: Verb, disks: Disks, how: str, ending: str, stride: int, survived: Survived
 ) -> None:
     # Other calls for each way, so that together they come to most.
-    tried = sweep(machine, verb, disks, how, ending, (len(how) + 3 * len(ending) + len(verb)) % 9, 9)
+    tried = sweep(machine, verb, disks, how, ending, (len(how) + 3 * len(ending) + len(verb)) % stride, stride)
     fault = f"{verb}: `apply` and its guardian killed at a call, then `{ending}`, killed once too"
     survived(fault, tried, {"abort": "undone, or past its commit", "resume": "finished"}[ending])

@@ -43,7 +43,9 @@ def test_a_snapshot_holds_what_the_guest_wrote_before_it_even_unflushed(guest: G
 
 
 def test_an_internal_snapshot_is_there_and_its_deletion_leaves_the_image_whole(guest: Guest) -> None:
-    perform(Transaction("", (tag_action("xvda", "", "n1", "t1"), tag_action("xvda", "", "n1", "t2"))), guest.qemu)
+    perform(
+        Transaction("", (tag_action("xvda", "", "n1", "t1", ""), tag_action("xvda", "", "n1", "t2", ""))), guest.qemu
+    )
     perform(DeleteTag("xvda", str(guest.path), "t1", "monitor", "n1"), guest.qemu)
     guest.qemu.end()
     tags = qemu_img("snapshot", "-l", guest.path)

@@ -21,7 +21,7 @@ HELD = Held("xvda", "internal", "qdisk", "qcow2", "/srv/a.qcow2", 2**30, "/srv/a
 RECORD = Record("web01", UUID, "pvh", "s1", "/var/lib/domsnap/web01/s1", (HELD,), "2026-11-23T07:34:00Z", memory="/m")
 ACTIONS = (
     overlay.snapshot_action("xvda", MONITOR, "xvda-qcow2", "ds-1-xvda", "/srv/a.new", "domsnap-1-xvda"),
-    qcow2.tag_action("xvdb", MONITOR, "xvdb-qcow2", "s1"),
+    qcow2.tag_action("xvdb", MONITOR, "xvdb-qcow2", "s1", "/srv/vm/web01.qcow2"),
     backup_action("xvdc", MONITOR, "xvdc-raw", "ds-1-xvdc", "domsnap-1-xvdc"),
 )
 _BY_NAME: dict[str, Any] = {

@@ -74,6 +74,56 @@ def test_a_store_that_fills_up_undoes_everything_and_the_guest_goes_on(
     survived("the disk of the store fills up", 1, "everything is undone, the guest runs on")
 
 
+@pytest.fixture
+def tight(tmp_path: Path) -> Iterator[Sandbox]:
+    """Have the disks on a file system of their own, with 8 MiB of data on the first, and room for as much again."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=0755", "domsnap-test", tmp_path], check=True)
+    try:
+        with Sandbox(srv=tmp_path) as box:
+            file = box.configure("web01", {"xvda": "qcow2"})
+            image = tmp_path / "web01-xvda.qcow2"
+            subprocess.run(["qemu-img", "resize", "-q", image, "16M"], check=True)
+            subprocess.run(["qemu-io", "-c", "write -q -P 7 4M 8M", image], check=True, stdout=subprocess.DEVNULL)
+            box.xl("create", str(file))
+            box.runs_on("web01", 0)
+            yield box
+    finally:
+        subprocess.run(["umount", "-l", tmp_path], check=True)
+
+
+@pytest.mark.parametrize(("verb", "at"), [("create", "make an overlay"), ("delete", "rewrite the record")])
+def test_disks_that_have_no_room_for_an_overlay_to_grow(tight: Sandbox, verb: str, at: str, survived: Survived) -> None:
+    file, words = spec(tight, methods=EXTERNAL), [] if verb == "create" else ["--delete"]
+    if verb == "delete":
+        domsnap(tight, "apply", file, "--yes")
+        tight.runs_on("web01", 20)
+    before = left(tight)
+    filler = tight.srv / "filler"
+
+    def fill() -> None:
+        argv = ["dd", "if=/dev/zero", f"of={filler}", "bs=4K", "status=none"]
+        assert subprocess.run(argv, stderr=subprocess.DEVNULL, check=False).returncode == 1
+
+    status, said = meanwhile(tight, at, fill, file, *words)
+    assert status in (5, 6), said
+    assert "o space left" in said, said
+    filler.unlink()
+    with tight.domain("web01").ask() as monitor:
+        monitor("cont")  # this guest's disks wait for room; a Xen guest's would fail
+    whole(tight)
+    assert verb == "delete" or left(tight) == before, said
+    domsnap(tight, "apply", file, *words, "--yes")
+    whole(tight)
+    if verb == "create":
+        domsnap(tight, "apply", file, "--delete", "--yes")
+        whole(tight)
+    tight.xl("destroy", "web01")
+    assert tight.hurt() == ""
+    assert [path.name for path in tight.srv.iterdir()] == ["web01-xvda.qcow2"]
+    assert tight.content(tight.srv / "web01-xvda.qcow2")[4 * 2**20 : 12 * 2**20] == b"\7" * (8 * 2**20)
+    survived(f"{verb}: no room for an overlay to grow", 1, "the guest runs on, done anew once there is room")
+
+
 @pytest.mark.parametrize("at", ["make an overlay", "rehearse", "suspend", "takes over", "wait for the copy"])
 @pytest.mark.parametrize("how", ["QEMU is killed", "the guest is destroyed"])
 def test_a_guest_that_dies_meanwhile_leaves_sound_disks_and_no_riddles(

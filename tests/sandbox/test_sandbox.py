@@ -34,6 +34,12 @@ def state(box: Sandbox, name: str = "web01") -> str:
     return found[1] if found else ""
 
 
+def test_no_two_of_these_tests_run_at_once(request: pytest.FixtureRequest) -> None:
+    """Guests of the same name would be taken for one another's: xdist has to have seen the group."""
+    if hasattr(request.config, "workerinput"):
+        assert request.node.nodeid.endswith("@sandbox")
+
+
 # --- the guest
 
 

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
@@ -67,9 +68,9 @@ class Dom0:
     def cut(self) -> None:
         """Cut the power."""
         if self.qemu:
-            subprocess.run([*self.ssh(), "-O", "exit"], capture_output=True, check=False)
             self.qemu.kill()
             self.qemu.wait()
+            subprocess.run([*self.ssh(), "-O", "exit"], capture_output=True, check=False)
         self.qemu = None
 
     def said(self) -> str:
@@ -98,6 +99,18 @@ class Dom0:
         if status is not None and done.returncode != status:
             raise Failed(f"exit status {done.returncode}, not {status}: {command}\n{said}")
         return said
+
+    def watch(self, command: str, until: str) -> Iterator[str]:
+        """Run a line of shell; yield what it says, line by line, until one begins with `until` or it ends. After that
+        it is on its own."""
+        with subprocess.Popen(
+            [*self.ssh(), f"exec 2>&1; {command}"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout
+            for line in process.stdout:
+                yield line
+                if line.startswith(until):
+                    return
 
     def put(self, path: str, content: bytes | str, mode: str = "644") -> None:
         """Write a file in dom0."""

@@ -17,6 +17,7 @@ KINDS = {
     "qdisk": ("truncate -s {size} {path}", "raw", "qdisk", FOLDER + "/{name}-{vdev}.raw"),
     "loop": ("truncate -s {size} {path}", "raw", "", FOLDER + "/{name}-{vdev}.raw"),
     "xfs": ("truncate -s {size} {path}", "raw", "", "/srv/xfs/{name}-{vdev}.raw"),
+    "swap": ("truncate -s {size} {path}", "raw", "qdisk", FOLDER + "/{name}-{vdev}.raw"),  # the guest leaves it alone
     "thick": ("lvcreate -qq -y -Wn -Zn -L {size} -n {name}-{vdev} vg0", "raw", "", "/dev/vg0/{name}-{vdev}"),
     "thin": ("lvcreate -qq -y -V {size} --thinpool pool -n {name}-{vdev} vg0", "raw", "", "/dev/vg0/{name}-{vdev}"),
 }
@@ -40,7 +41,8 @@ class Said:
 
 
 class Domain:
-    """A domain, made but not started. disks: vdev -> one of KINDS. kind: pv, pvh, hvm or EMULATED."""
+    """A domain, made but not started. disks: vdev -> one of KINDS, those that count first. kind: pv, pvh,
+    hvm or EMULATED."""
 
     def __init__(self, dom0: Dom0, name: str, kind: str, disks: Mapping[str, str]) -> None:
         self.dom0, self.name, self.kind, self.disks = dom0, name, kind, dict(disks)
@@ -53,7 +55,8 @@ class Domain:
             served = f"backendtype={backend}, " if backend else ""
             specs.append(f"format={form}, vdev={vdev}, {served}access=rw, target={self.paths[vdev]}")
         dom0.ask(" && ".join(made))
-        extra = f"console=hvc0 quiet disks={len(disks)}" + (" xen_emul_unplug=never" if kind == EMULATED else "")
+        self.counting = sum(what != "swap" for what in disks.values())
+        extra = f"console=hvc0 quiet disks={self.counting}" + (" xen_emul_unplug=never" if kind == EMULATED else "")
         said: dict[str, object] = {"name": name, "type": kind.partition("-")[0], "kernel": f"{FOLDER}/kernel"}
         said |= {"ramdisk": f"{FOLDER}/initrd", "extra": extra, "memory": 128, "vcpus": 1, "tsc_mode": "native"}
         said |= {"disk": specs, "on_crash": "preserve"}
@@ -67,6 +70,18 @@ class Domain:
         before = self.lines()
         self.dom0.ask(f"xl create {self.cfg}")
         return self.next(len(before))
+
+    def again(self, command: str = "", *, at_least: int | None = None) -> Said:
+        """Start it from its configuration, as a host does after a power cut, or let a command start its guest anew.
+        at_least: what the disks must say, if not what the guest has said last."""
+        lines = self.lines()
+        self.dom0.ask(command or f"xl create {self.cfg}")
+        limit = time.monotonic() + 240
+        while (first := self.next(len(lines))).life == lines[-1].life:
+            lines = self.lines()
+            assert time.monotonic() < limit, f"{self.name} is not started anew"
+        assert first.start >= (lines[-1].count if at_least is None else at_least), "what had been written was lost"
+        return self.whole(lines=4)
 
     def lines(self) -> list[Said]:
         """Return all that its guests ever said, of this domain and of those that had its name before."""
@@ -91,7 +106,7 @@ class Domain:
         """Hold that the guest runs on, with all its disks, and that they and its memory are of one instant."""
         said = self.next(lines=lines)
         odd = self.dom0.ask(f"grep -a '^G ' {self.log} | grep -av '^G life=' | tail -n 5", status=None)
-        assert (said.disks, said.torn, said.sum) == (len(self.disks), 0, "ok"), f"{said}\n{odd}"
+        assert (said.disks, said.torn, said.sum) == (self.counting, 0, "ok"), f"{said}\n{odd}"
         return said
 
     def domid(self) -> int:

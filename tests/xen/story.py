@@ -21,22 +21,23 @@ class Story:
         self.before = self.left()
         self.domain = Domain(dom0, name, kind, {vdev: what for vdev, (what, _) in disks.items()})
         self.at: dict[str, int] = {}  # snapshot -> what its memory image says the guest had counted to
-        self.gaps: list[
-            tuple[str, int]
-        ] = []  # verb and snapshot -> the longest that the guest stood still, milliseconds
+        self.gaps: list[tuple[str, int]] = []  # verb and snapshot, the longest that the guest stood still, milliseconds
         self.domain.create()
         self.domain.whole()
 
-    def do(self, verb: str, snapshot: str, *more: str, status: int = 0) -> str:
-        """Run a verb: create, revert or delete; return what was said."""
+    def command(self, verb: str, snapshot: str, *more: str) -> str:
+        """Write the spec; return the command that carries a verb out: create, revert or delete."""
         methods = "".join(f"  {vdev}: {method}\n" for vdev, (_, method) in self.disks.items())
-        self.dom0.put(
-            "/root/spec.yaml", f"version: 1\ndomain: {self.domain.name}\nsnapshot: {snapshot}\ndisks:\n{methods}"
-        )
-        words = " ".join(["/root/spec.yaml", *([] if verb == "create" else [f"--{verb}"]), *more])
+        text = f"version: 1\ndomain: {self.domain.name}\nsnapshot: {snapshot}\ndisks:\n{methods}"
+        file = f"/root/{self.domain.name}-{snapshot}.yaml"
+        self.dom0.put(file, text)
+        words = " ".join([file, *([] if verb == "create" else [f"--{verb}"]), *more])
         if self.way == "apply":
-            return self.dom0.ask(f"domsnap apply {words} --yes", status=status)
-        return self.dom0.ask(f"domsnap script {words} -o /root/script.sh && dash /root/script.sh", status=status)
+            return f"domsnap apply {words} --yes"
+        return f"domsnap script {words} -o /root/script.sh && dash /root/script.sh"
+
+    def do(self, verb: str, snapshot: str, *more: str, status: int = 0) -> str:
+        return self.dom0.ask(self.command(verb, snapshot, *more), status=status)
 
     def take(self, snapshot: str) -> None:
         before = self.domain.whole().count
@@ -86,11 +87,7 @@ class Story:
         self.dom0.ask(f"xl destroy {self.domain.name}")
 
     def on(self) -> None:
-        """Start it from its configuration, as a host does after a power cut."""
-        last = self.domain.lines()[-1]
-        first = self.domain.create()
-        assert first.start >= last.count, "what the guest had written was lost"
-        self.domain.whole(lines=4)
+        self.domain.again()
 
     def snapshots(self) -> list[str]:
         shown = json.loads(self.dom0.ask(f"domsnap list {self.domain.name} --json"))

@@ -11,15 +11,31 @@ FIVE: Disks = {
     "xvda": ("qcow2", "external"), "xvdb": ("qdisk", "copy"), "xvdc": ("loop", "copy"), "xvdd": ("thick", "lvm"),
     "xvde": ("thin", "lvm"),
 }  # fmt: skip
+FOUR: Disks = {vdev: FIVE[vdev] for vdev in ("xvda", "xvdc", "xvdd", "xvde")}  # as many as IDE has
+QCOW2: Disks = {
+    "xvda": ("qcow2", "internal"), "xvdb": ("xfs", "reflink"), "xvdc": ("qcow2", "external"),
+    "xvdd": ("swap", "{method: exclude, reason: swap}"),
+}  # fmt: skip
+SERVED_BY_NO_QEMU: Disks = {"xvda": ("thick", "lvm"), "xvdb": ("thin", "lvm")}
 # kind of domain, disks, way, what is done: +NAME create, <NAME revert, <<NAME revert and discard, -NAME delete, off, on
-CELLS = {
+THERE_AND_BACK = "+one <one -pre-revert-1 -one"
+BRANCHES = "+one +two +three <<one +four -two <<three -three -one <<four -four"
+CELLS: dict[str, tuple[str, Disks, str, str]] = {
     "pvh five apply": ("pvh", FIVE, "apply", "+one +two <one -two -pre-revert-1 -one"),
-    "pv alone script": (
-        "pv",
-        {"xvda": ("qcow2", "internal"), "xvdb": ("thin", "lvm")},
-        "script",
-        "+one off on <one <<one -pre-revert-1 -one",
-    ),
+    "pv five script": ("pv", FIVE, "script", THERE_AND_BACK),
+    "hvm five apply": ("hvm", FIVE, "apply", THERE_AND_BACK),
+    "hvm-ide four script": ("hvm-ide", FOUR, "script", THERE_AND_BACK),
+    "pvh qcow2 script": ("pvh", QCOW2, "script", THERE_AND_BACK),
+    "pv qcow2 apply": ("pv", QCOW2, "apply", THERE_AND_BACK),
+    "hvm qcow2 script": ("hvm", QCOW2, "script", "+one +two <<one -two <<one -one"),
+    "hvm-ide qcow2 apply": ("hvm-ide", QCOW2, "apply", THERE_AND_BACK),
+    "pvh volumes apply": ("pvh", SERVED_BY_NO_QEMU, "apply", "+one off <one <<one -one"),
+    "pv volumes script": ("pv", SERVED_BY_NO_QEMU, "script", "+one off on <one -pre-revert-1 -one"),
+    "hvm volumes apply": ("hvm", SERVED_BY_NO_QEMU, "apply", THERE_AND_BACK),
+    "pv alone script": ("pv", {"xvda": ("qcow2", "internal")}, "script", "+one off on <one <<one -pre-revert-1 -one"),
+    "pvh branches apply": ("pvh", FOUR, "apply", BRANCHES),
+    "pvh branches script": ("pvh", QCOW2, "script", BRANCHES),
+    "pvh qcow2 twice apply": ("pvh", QCOW2, "apply", "+one +two <<one <<two <<two off <<one -one -two"),
 }
 
 

@@ -3,7 +3,7 @@
 # create snapshot before-upgrade of web01
 # Before the 13.2 upgrade
 #
-# plan      19ad7a9515ccdc038b657c28887d6bf40987f0328d687151b7426c98f02afef4
+# plan      cbf26f0f8cb1129d9d8532b4ed6b413cc8cb75fc6457f197c6ed0ead419ad2a2
 # spec      cd7ba7f618ba280ee27e1ec8a66be8356e1a51e61e05ce062baae075734ab927
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -28,7 +28,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=19ad7a9515ccdc038b657c28887d6bf40987f0328d687151b7426c98f02afef4
+plan=cbf26f0f8cb1129d9d8532b4ed6b413cc8cb75fc6457f197c6ed0ead419ad2a2
 total=18
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -594,7 +594,7 @@ undo_10() {
 
 # Undo step 11: xvda: internal snapshot before-upgrade
 undo_11() {
-  ask '{"qmp":{"arguments":{"device":"xvda-qcow2","name":"before-upgrade"},"execute":"blockdev-snapshot-delete-internal-sync","monitor":"/var/run/xen/qmp-libxenstat-7","tolerates":"does not exist|snapshot not found|Can'\''t find the snapshot"}}' || return 1
+  ask '{"qmp":{"arguments":{"device":"xvda-qcow2","name":"before-upgrade"},"execute":"blockdev-snapshot-delete-internal-sync","monitor":"/var/run/xen/qmp-libxenstat-7","offline":["qemu-img","snapshot","-d","before-upgrade","--","/srv/vm/web01.qcow2"],"tolerates":"does not exist|snapshot not found|Can'\''t find the snapshot"}}' || return 1
 }
 rollback() {
   bad=

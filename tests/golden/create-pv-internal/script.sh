@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # create snapshot before-upgrade of web01
 #
-# plan      f6942badbd45a2dd7b10bb0a4ba2e024cfe2cd809bd01b091a6d7c6b50052940
+# plan      e72ba5e00072a67b849c482aceb31aacbfcc3ca57d94d9be3ac520a70b3958ca
 # spec      0dee441db2435022cf04d83282a38ff9c34c6064e4a7b7e35d36c72c8dd68d94
 # host      dom0
 # domain    web01, domain 7, pv, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -25,7 +25,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=f6942badbd45a2dd7b10bb0a4ba2e024cfe2cd809bd01b091a6d7c6b50052940
+plan=e72ba5e00072a67b849c482aceb31aacbfcc3ca57d94d9be3ac520a70b3958ca
 total=12
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -571,7 +571,7 @@ undo_6() {
 
 # Undo step 7: xvda: internal snapshot before-upgrade
 undo_7() {
-  ask '{"qmp":{"arguments":{"device":"xvda-qcow2","name":"before-upgrade"},"execute":"blockdev-snapshot-delete-internal-sync","monitor":"/var/run/xen/qmp-libxenstat-7","tolerates":"does not exist|snapshot not found|Can'\''t find the snapshot"}}' || return 1
+  ask '{"qmp":{"arguments":{"device":"xvda-qcow2","name":"before-upgrade"},"execute":"blockdev-snapshot-delete-internal-sync","monitor":"/var/run/xen/qmp-libxenstat-7","offline":["qemu-img","snapshot","-d","before-upgrade","--","/srv/vm/web01.qcow2"],"tolerates":"does not exist|snapshot not found|Can'\''t find the snapshot"}}' || return 1
 }
 rollback() {
   bad=

@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # create snapshot before-upgrade of web01
 #
-# plan      2cc732bf6e482834009454ae751934b43478de9ff1fb94fe2c4e74f75aa415af
+# plan      19926ab27044979feefd039c927ce552dd521b26da07313b558c7fb908a460eb
 # spec      8eee448222e799301ccee9a7b78d87d1329726e860e8c336c84029e19442b0df
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -26,7 +26,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=2cc732bf6e482834009454ae751934b43478de9ff1fb94fe2c4e74f75aa415af
+plan=19926ab27044979feefd039c927ce552dd521b26da07313b558c7fb908a460eb
 total=12
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -572,7 +572,7 @@ undo_6() {
 
 # Undo step 7: xvda: internal snapshot before-upgrade
 undo_7() {
-  ask '{"qmp":{"arguments":{"device":"xvda-qcow2","name":"before-upgrade"},"execute":"blockdev-snapshot-delete-internal-sync","monitor":"/var/run/xen/qmp-libxenstat-7","tolerates":"does not exist|snapshot not found|Can'\''t find the snapshot"}}' || return 1
+  ask '{"qmp":{"arguments":{"device":"xvda-qcow2","name":"before-upgrade"},"execute":"blockdev-snapshot-delete-internal-sync","monitor":"/var/run/xen/qmp-libxenstat-7","offline":["qemu-img","snapshot","-d","before-upgrade","--","/srv/vm/web01.qcow2"],"tolerates":"does not exist|snapshot not found|Can'\''t find the snapshot"}}' || return 1
 }
 rollback() {
   bad=

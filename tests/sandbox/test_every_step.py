@@ -1,0 +1,148 @@
+"""A fault at each step of each verb in turn, around a guest that runs; then what an administrator would do next."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Survived
+from tests.sandbox import domains
+from tests.sandbox.host import Sandbox
+from tests.sandbox.test_apply import domsnap, spec, start, unfinished, whole
+
+pytestmark = [pytest.mark.slow, pytest.mark.long]
+VERBS = {"create": (), "revert": ("--revert",), "delete": ("--delete",)}
+MIXTURES: dict[str, tuple[Mapping[str, str], dict[str, str]]] = {
+    "external": ({"xvda": "qcow2", "xvdb": "raw", "xvdc": "job"}, {"xvda": "external"}),
+    "internal": ({"xvda": "qcow2"}, {"xvda": "internal"}),
+}
+
+
+def kill(box: Sandbox, _: object = None) -> None:
+    there = domains.find(box.root, "web01")
+    if there and domains.alive(there.device_model):
+        os.kill(there.device_model[0], signal.SIGKILL)
+
+
+def destroy(box: Sandbox, _: object = None) -> None:
+    if domains.find(box.root, "web01"):
+        box.xl("destroy", "web01")
+
+
+Fault = Callable[[Sandbox, subprocess.Popen[str]], None]
+FAULTS: dict[str, Fault] = {
+    "QEMU is killed": kill,
+    "the guest is destroyed": destroy,
+    "`apply` is killed": lambda _, process: process.kill(),
+}
+
+
+def prepared(verb: str, mixture: str) -> tuple[Sandbox, str]:
+    """Return a host with a guest, and the spec of a snapshot, which is there unless it is to be taken."""
+    kinds, methods = MIXTURES[mixture]
+    box = Sandbox()
+    box.create("web01", kinds)
+    file = spec(box, methods=methods)
+    if verb != "create":
+        domsnap(box, "apply", file, "--yes")
+        box.runs_on("web01", 20)
+    return box, file
+
+
+def applied(box: Sandbox, file: str, verb: str, at: int, act: Fault) -> tuple[int, str, int]:
+    """Apply, and do something when a step begins; return exit status, what was said, and how many steps there are."""
+    with start(box, "apply", file, "--yes", *VERBS[verb]) as process:
+        assert process.stderr
+        said, steps = "", 0
+        for line in process.stderr:
+            said += line
+            if step := re.match(r"\[(\d+)/(\d+)\]", line):
+                steps = int(step[2])
+                if int(step[1]) == at:
+                    act(box, process)
+        process.communicate(timeout=120)
+    return process.returncode, said, steps
+
+
+def sweep(verb: str, mixture: str, fault: str) -> int:
+    at = steps = 1
+    while at <= steps:
+        box, file = prepared(verb, mixture)
+        with box:
+            status, said, steps = applied(box, file, verb, at, FAULTS[fault])
+            try:
+                if fault == "`apply` is killed":
+                    assert status == -signal.SIGKILL
+                    whole(box)
+                    status = 5
+                aftermath(box, file, status, said)
+            except BaseException:
+                print(f"at step {at} of {steps}, exit status {status}\n{said}")
+                raise
+        at += 1
+    return steps
+
+
+def settle(box: Sandbox) -> str:
+    """Do what `status` says, until nothing is unfinished."""
+    said = ""
+    for word in ("resume", "abort"):
+        if unfinished(box):
+            with start(box, word, "web01", "--store", str(box.store)) as process:
+                said += f"--- {word}\n" + "".join(process.communicate(timeout=120))
+    assert not unfinished(box), said
+    return said
+
+
+def aftermath(box: Sandbox, file: str, status: int, said: str) -> None:
+    """Hold that no image is hurt, that the domain can be started from its configuration, and that each snapshot that is
+    there can be gone back to; that what was left has a name, and that in the end nothing is."""
+    assert status in (0, 1, 3, 5, 6), said
+    assert "Traceback" not in said
+    said += settle(box)
+    destroy(box)
+    assert box.hurt() == ""
+    box.xl("create", str(box.root / "web01.cfg"))
+    # It begins with what its disks say, which a guest that died has left in the middle of a count.
+    box.runs_on("web01")
+    box.runs_on("web01")
+    assert box.instant("web01").tear == "", said
+    snapshots = sorted(path.parent.name for path in box.store.glob("web01/*/record.json"))
+    for snapshot in snapshots:
+        domsnap(box, "verify", "web01", "--store", str(box.store))
+        late = box.mark("web01").counter
+        box.runs_on("web01")
+        domsnap(box, "apply", spec(box, snapshot), "--revert", "--discard-current", "--yes")
+        assert box.mark("web01").counter < late + 2 or snapshot.startswith("pre-revert")
+        whole(box)
+    for snapshot in snapshots:
+        domsnap(box, "apply", spec(box, snapshot), "--delete", "--yes")
+    domsnap(box, "apply", file, "--yes")
+    whole(box)
+    domsnap(box, "apply", file, "--delete", "--yes")
+    destroy(box)
+    assert box.hurt() == ""
+    left = {path.name for path in box.srv.iterdir()} - {path.name for path in disks(box)}
+    assert all(name in said for name in left), (left, said)
+
+
+def disks(box: Sandbox) -> Iterator[Path]:
+    """Yield the paths of the domain's configuration."""
+    for path in re.findall(r"target=([^']+)", (box.root / "web01.cfg").read_text()):
+        yield Path(path)
+
+
+@pytest.mark.parametrize("mixture", MIXTURES)
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_at_a_step_leaves_sound_disks_and_snapshots(
+    fault: str, verb: str, mixture: str, survived: Survived
+) -> None:
+    tried = sweep(verb, mixture, fault)
+    survived(f"{verb}, {mixture}: {fault}, at each step", tried, "disks and snapshots are sound; what is left is named")

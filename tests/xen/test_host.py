@@ -1,0 +1,165 @@
+"""What only a real host can show: guests that start anew, power cuts, refusals, two at once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.xen.dom0 import Dom0
+from tests.xen.story import Disks, Story
+
+DISKS: Disks = {"xvda": ("qcow2", "external"), "xvdb": ("thin", "lvm"), "xvdc": ("loop", "copy")}
+
+
+@pytest.fixture
+def story(dom0: Dom0) -> Iterator[Story]:
+    story = Story(dom0, "web01", "pvh", DISKS, "apply")
+    yield story
+    for snapshot in story.snapshots():
+        story.delete(snapshot)
+    story.end()
+
+
+def test_a_guest_that_starts_anew_finds_what_it_has_written(story: Story) -> None:
+    """The xl monitor has to be there for that, and to know where the disks are now."""
+    for begin in (story.take, story.back):
+        begin("one")
+        story.domain.again(f"xl reboot {story.domain.name}")
+        story.dom0.ask(f"xl shutdown -w {story.domain.name}")
+        story.domain.again()
+        story.domain.again(f"xl reboot {story.domain.name}")
+
+
+def stop_at(story: Story, command: str, step: str) -> str:
+    """Run a command until it says that a step begins; return what it has said."""
+    said = list(story.dom0.watch(command, f"[{step}"))
+    assert said[-1].startswith(f"[{step}"), said
+    return "".join(said)
+
+
+def goes_on(story: Story, count: int, kept: set[str]) -> None:
+    """Hold that nothing is left to do, and that each snapshot can be gone back to."""
+    assert "nothing" in story.dom0.ask("domsnap status")
+    if story.state() == "off":
+        story.domain.again(at_least=count)
+    story.domain.whole()
+    story.sound()
+    assert set(story.snapshots()) >= kept
+    for snapshot in story.snapshots():
+        story.at.setdefault(snapshot, story.held(snapshot))
+        story.domain.next(lines=6)
+        story.back(snapshot, "--discard-current")
+
+
+@pytest.mark.parametrize("step", ["5/", "11/", "14/", "18/", "20/"])
+def test_a_power_cut_during_create(story: Story, step: str) -> None:
+    count = story.domain.whole().count
+    stop_at(story, story.command("create", "one"), step)
+    power_cut(story)
+    goes_on(story, count, set())
+
+
+@pytest.mark.parametrize("step", ["5/", "13/", "16/", "18/"])
+def test_a_power_cut_during_revert(story: Story, step: str) -> None:
+    story.take("one")
+    story.domain.next(lines=6)
+    stop_at(story, story.command("revert", "one"), step)
+    power_cut(story)
+    goes_on(story, story.at["one"], {"one"})
+
+
+def power_cut(story: Story) -> None:
+    """Cut the power and start the host; do what its unit does then."""
+    story.dom0.cut()
+    story.dom0.boot()
+    story.dom0.ask("domsnap recover --boot")
+
+
+def killed_at(command: str, step: str) -> str:
+    """Return a line of shell that runs domsnap and kills it when it says that a step begins."""
+    return (
+        f"rm -f /run/said; mkfifo /run/said; {command} >/run/said 2>&1 & pid=$!; while read -r line; do "
+        f'echo "$line"; case $line in "[{step}"*) kill -9 $pid ;; esac; done </run/said'
+    )
+
+
+@pytest.mark.parametrize("step", ["3/", "11/", "13/", "15/", "17/", "20/"])
+@pytest.mark.parametrize("verb", ["create", "revert"])
+def test_an_apply_that_is_killed_leaves_a_guest_that_runs(story: Story, verb: str, step: str) -> None:
+    if verb == "revert":
+        story.take("one")
+        story.domain.next(lines=6)
+    count = story.domain.whole().count if verb == "create" else story.at["one"]
+    said = story.dom0.ask(killed_at(story.command(verb, "one"), step))
+    assert "its guardian lets the guest run on" in said
+    limit = time.monotonic() + 120
+    while "nothing" not in (left := story.dom0.ask("domsnap status", status=None)):
+        assert time.monotonic() < limit, left
+    story.domain.whole()
+    story.domain.again(f"xl reboot {story.domain.name}")
+    goes_on(story, count, {"one"} if verb == "revert" else set())
+
+
+# what is done to the domain before -> what the refusal says
+STATES = {
+    "xl pause {name}": "paused",
+    "xl sysrq {name} c": "crashed",
+    "xl config-update {name} 'on_poweroff=\"preserve\"'; xl shutdown {name}": "shut down",
+}
+
+
+@pytest.mark.parametrize("change", STATES)
+def test_a_domain_in_an_odd_state_is_refused(story: Story, change: str) -> None:
+    story.dom0.ask(change.format(name=story.domain.name))
+    time.sleep(5)
+    before = story.left()
+    said = story.do("create", "one", status=1)
+    assert STATES[change] in said, said
+    assert story.left() == before
+    if "pause" in change:
+        story.dom0.ask(f"xl unpause {story.domain.name}")
+    else:
+        story.off()
+        story.domain.create()
+    story.domain.whole()
+
+
+def test_a_full_volume_group_is_refused(dom0: Dom0) -> None:
+    story = Story(dom0, "web02", "pvh", {"xvda": ("thick", "lvm")}, "apply")
+    dom0.ask("lvcreate -qq -y -Zn -Wn -l 100%FREE -n filler vg0")
+    try:
+        before = story.left()
+        said = story.do("create", "one", status=1)
+        assert "vg0" in said and "free" in said, said
+        assert story.left() == before
+        story.domain.whole()
+    finally:
+        dom0.ask("lvremove -qq -y vg0/filler")
+    story.end()
+
+
+def test_two_domains_at_once_and_one_by_two(story: Story, dom0: Dom0) -> None:
+    other = Story(dom0, "web02", "pv", {"xvda": ("qcow2", "external")}, "apply")
+    first, second = story.command("create", "one"), story.command("create", "two")
+    beside = other.command("create", "one")
+    said: dict[str, str] = {}
+
+    def run(name: str, command: str, status: int | None = 0) -> threading.Thread:
+        thread = threading.Thread(target=lambda: said.__setitem__(name, dom0.ask(f"{command}; echo $?", status=status)))
+        thread.start()
+        return thread
+
+    threads = [run("first", first), run("beside", beside)]
+    time.sleep(4)
+    threads.append(run("second", second))
+    for thread in threads:
+        thread.join()
+    codes = {name: text.split()[-1] for name, text in said.items()}
+    assert codes["beside"] == "0", said
+    assert sorted((codes["first"], codes["second"])) in (["0", "4"], ["0", "0"]), said
+    other.domain.whole()
+    other.delete("one")
+    other.end()
