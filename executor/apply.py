@@ -12,7 +12,8 @@ from typing import Any, Literal
 from executor import by_hand
 from executor.companion import Failed
 from executor.journal import Journal, Past, started
-from executor.perform import AfterReboot, Performer
+from executor.monitors import nobody_listens
+from executor.perform import AfterEnd, Performer
 from executor.programs import Watch
 from executor.signals import Signals
 from planner.commands import Command
@@ -60,7 +61,7 @@ class _Noted(Watch):
 class Run:
     """One run of a plan; `tell` is told each thing worth saying, as a kind and a text.
 
-    rebooted: the machine has, since the plan was cut off, and the domain has not been started again.
+    ended: the domain has, or the machine, since the plan was cut off, and it has not been started again.
     """
 
     plan: Plan
@@ -72,11 +73,11 @@ class Run:
     step: int = 0
     stopped: float = 0
     heedless: bool = False
-    rebooted: bool = False
+    ended: bool = False
     performer: Performer = field(init=False)
 
     def __post_init__(self) -> None:
-        kind = AfterReboot if self.rebooted else Performer
+        kind = AfterEnd if self.ended else Performer
         self.performer = kind(self.signals, _Noted(self))
 
     def go(self) -> int:
@@ -255,4 +256,8 @@ class Run:
 
     def _or(self, verb: str, does: str) -> None:
         name = by_hand.one_line(self.plan.domains[0].name)
+        paths = monitors(self.plan)
+        if paths and not self.ended and nobody_listens(paths):
+            self.tell("end", "its QEMU has ended, and no disk of the domain works without; end it, if it is there yet:")
+            self.tell("hand", f"xl destroy -- {name}")
         self.tell("end", f"or mend what is wrong: `domsnap {verb} {name}` then {does}")

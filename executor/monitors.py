@@ -83,3 +83,19 @@ def _reason(error: BaseException) -> str:
         return "it took too long"
     cause = getattr(error, "exc", None)
     return str(cause or error) or type(error).__name__
+
+
+def nobody_listens(paths: list[str]) -> bool:
+    """Say whether no QEMU listens on any of these sockets any more."""
+    for path in paths:
+        monitors = Monitors()
+        try:
+            monitors.connect([path])
+        except Gone:
+            continue
+        except Failed:
+            return False
+        finally:
+            monitors.close()
+        return False
+    return True

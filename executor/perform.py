@@ -77,8 +77,8 @@ class Performer:
                 assert_never(command)
 
 
-class AfterReboot(Performer):
-    """Carries out what of a plan still has a meaning once the machine has rebooted, and the domain does not run.
+class AfterEnd(Performer):
+    """Carries out what of a plan still has a meaning once its domain has ended, or the whole machine has.
 
     The domain, its QEMU with all nodes and jobs, and its xl monitor have ended; a process number of then is another's.
     """

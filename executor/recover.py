@@ -11,6 +11,7 @@ from pathlib import Path
 from executor import journal, lock, programs
 from executor.apply import Run, Tell
 from executor.companion import Failed
+from executor.ended import finish, has_ended
 from executor.journal import FOLDER, Journal, Past, started
 from executor.signals import Signals, caught
 from schema.diagnostic import Diagnostic, Refused
@@ -40,8 +41,10 @@ def resume(path: Path, tell: Tell) -> int:
         past, notes = _reopen(path, tell, signals)
         try:
             if past.committed:
+                if _ended(past):
+                    return finish(Run(past.plan, notes, signals, tell, ended=True), past, tell)
                 return Run(past.plan, notes, signals, tell).finish(past)
-            status = Run(past.plan, notes, signals, tell, rebooted=_rebooted(past)).take_back(past)
+            status = Run(past.plan, notes, signals, tell, ended=_ended(past)).take_back(past)
             if status != 5 or signals.came:
                 return status
             signals.held = False
@@ -58,7 +61,7 @@ def abort(path: Path, tell: Tell) -> int:
         try:
             if past.committed:
                 raise Refused([_COMMITTED])
-            run = Run(past.plan, notes, signals, tell, rebooted=_rebooted(past))
+            run = Run(past.plan, notes, signals, tell, ended=_ended(past))
             return 0 if run.take_back(past) == 5 else 6
         finally:
             notes.close()
@@ -86,11 +89,12 @@ def domid_of(uuid: str) -> int | None:
     return None
 
 
-def _rebooted(past: Past) -> bool:
-    """Say whether the machine has rebooted since a plan was cut off before its commit.
+def _ended(past: Past) -> bool:
+    """Say whether the domain of a plan that was cut off has ended with all that lived in its QEMU, or the machine has
+    rebooted.
 
-    Raises Refused if the domain was started again meanwhile: its disks cannot be taken away from it, and what it has
-    written would be lost. Where xl does not answer nothing is known, and the guest comes first.
+    Raises Refused if the domain was started again before the commit: its disks cannot be taken away from it, and what
+    it has written would be lost. Where xl does not answer nothing is known, and the guest comes first.
     """
     rebooted = bool(past.boot) and past.boot != journal.boot()
     subject = past.plan.domains[0]
@@ -98,12 +102,14 @@ def _rebooted(past: Past) -> bool:
         running = domid_of(subject.uuid)
     except Failed:
         return rebooted
+    if past.committed:
+        return has_ended(past.plan, running)
     # A revert ends the domain, and its undo begins it again.
     if running is not None and (rebooted or (running != subject.domid and past.plan.verb != "revert")):
         detail = f"{subject.name} was domain {subject.domid} then, and is domain {running} now"
         hint = "shut it down, then `domsnap recover --boot`" if rebooted else "shut it down, then abort"
         raise Refused([Diagnostic("the domain was started again since", detail, hint)])
-    return rebooted
+    return rebooted or has_ended(past.plan, running)
 
 
 def _who(path: Path) -> tuple[str, str]:

@@ -96,8 +96,8 @@ class Story:
     def left(self) -> dict[str, str]:
         """Return what there is on the host, as far as snapshots could leave something behind."""
         asked = {
-            "files": f"find /srv/vm /srv/xfs {STORE} -type f ! -path '*/applied/*' ! -name journal ! -name current",
-            "volumes": "lvs --noheadings -o name,attr vg0 | sort", "domains": "xl list | cut -d ' ' -f 1",
+            "files": f"find /srv/vm /srv/xfs {STORE} -type f ! -path '*/applied/*' ! -name current 2>&-",
+            "volumes": "lvs --noheadings -o name,origin,tags vg0 | sort", "domains": "xl list | cut -d ' ' -f 1",
             "stopped": "ps -eo stat,args | grep '^T' | grep -v ' sshd' ", "loops": "losetup -l -n -O back-file | sort",
         }  # fmt: skip
         return {what: self.dom0.ask(command, status=None) for what, command in asked.items()}
@@ -124,4 +124,6 @@ class Story:
         for path in self.domain.paths.values():
             self.dom0.ask(f"lvremove -qq -y {path}" if path.startswith("/dev/") else f"rm {path}")
         self.dom0.ask(f"rm {self.domain.cfg}")
-        assert self.left() == self.before
+        left = self.left()
+        differs = {what: (self.before[what], said) for what, said in left.items() if said != self.before[what]}
+        assert not differs, differs
