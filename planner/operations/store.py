@@ -170,8 +170,9 @@ class RemoveSnapshotFiles(Operation):
         return "record"
 
     def do(self) -> Iterator[Command]:
-        if self.record.memory:
-            yield Run(("rm", "-f", "--", self.record.memory, f"{self.record.memory}.sha256"))
+        if memory := self.record.memory:
+            # One that was never published lies there too, of a snapshot whose making ended with its QEMU.
+            yield Run(("rm", "-f", "--", memory, f"{memory}.part", f"{memory}.sha256"))
         yield Run(("rm", "-f", "--", f"{self.record.folder}/record.json"))
         yield Run(("rmdir", "--", self.record.folder), when=("test", "-d", self.record.folder))
 

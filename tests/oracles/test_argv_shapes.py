@@ -88,6 +88,7 @@ FILES: dict[str, Callable[[Scratch], tuple[str, ...]]] = {
     "rm -- _": lambda s: (s.raw(),),
     "rm -f -- _": lambda s: (s.raw(),),
     "rm -f -- _ _": lambda s: (s.raw(), s.new()),
+    "rm -f -- _ _ _": lambda s: (s.raw(), s.new(), s.new()),
     "rmdir -- _": lambda s: (s.directory(),),
     "sha256sum --check --status --strict -- _": lambda s: (s.digest(),),
     "stat -c %d:%i -- _": lambda s: (s.raw(),),

@@ -111,7 +111,7 @@ def aftermath(box: Sandbox, file: str, status: int, said: str) -> None:
     """Hold that no image is hurt, that the domain can be started from its configuration, and that each snapshot that is
     there can be gone back to; that what was left has a name, and that in the end nothing is."""
     assert status in (0, 1, 3, 5, 6), said
-    assert "Traceback" not in said
+    assert not re.search(r"/(domsnap|executor|planner|schema)/\w+\.py", said), said
     said = settle(box, said)
     destroy(box)
     assert box.hurt() == ""

@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # delete snapshot before-upgrade of web01
 #
-# plan      22cdcc4ae6770b0f92320134bed715ed984453f64faeb2c16ae1f31b0195c55a
+# plan      8c16030405f3ebd981eb94cefbe63dfbe40abb86f13736b2a103a48d57674bf7
 # spec      2357d5e9643c68a6d7a3aee3f41d6bf8176b70514b383ef4b707709266b7d915
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -29,7 +29,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=22cdcc4ae6770b0f92320134bed715ed984453f64faeb2c16ae1f31b0195c55a
+plan=8c16030405f3ebd981eb94cefbe63dfbe40abb86f13736b2a103a48d57674bf7
 total=11
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -597,7 +597,7 @@ rest() {
     say '    rm -f -- /var/lib/domsnap/web01/before-upgrade/xvde.raw'
   fi
   if [ "$1" -le 10 ]; then
-    say '    rm -f -- /var/lib/domsnap/web01/before-upgrade/memory /var/lib/domsnap/web01/before-upgrade/memory.sha256'
+    say '    rm -f -- /var/lib/domsnap/web01/before-upgrade/memory /var/lib/domsnap/web01/before-upgrade/memory.part /var/lib/domsnap/web01/before-upgrade/memory.sha256'
     say '    rm -f -- /var/lib/domsnap/web01/before-upgrade/record.json'
     say '    test -d /var/lib/domsnap/web01/before-upgrade && rmdir -- /var/lib/domsnap/web01/before-upgrade'
   fi
@@ -878,7 +878,7 @@ end 9
 current=10
 begin 10 'remove the memory image and the record of before-upgrade'
 arm 10
-run rm -f -- /var/lib/domsnap/web01/before-upgrade/memory /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 10
+run rm -f -- /var/lib/domsnap/web01/before-upgrade/memory /var/lib/domsnap/web01/before-upgrade/memory.part /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 10
 run rm -f -- /var/lib/domsnap/web01/before-upgrade/record.json || fail 10
 if probe test -d /var/lib/domsnap/web01/before-upgrade; then
   run rmdir -- /var/lib/domsnap/web01/before-upgrade || fail 10

@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # delete snapshot before-upgrade of web01
 #
-# plan      ed1b29e17571373f7b93610923999dac408e35b30b77a7ffec4cecc10abd81d0
+# plan      6ec2c7bda92baa2981a7e63978818b7ce80c6313021d48680abb15ef8a136bdc
 # spec      e48339baae686fef92dd4a83fc53635c4874c5c52e498218b447dfd2cf8ee56c
 # host      dom0
 # domain    web01, off, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -25,7 +25,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=ed1b29e17571373f7b93610923999dac408e35b30b77a7ffec4cecc10abd81d0
+plan=6ec2c7bda92baa2981a7e63978818b7ce80c6313021d48680abb15ef8a136bdc
 total=6
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -190,7 +190,7 @@ rest() {
     say '    rm -f -- /srv/vm/web01.qcow2.before-upgrade'
   fi
   if [ "$1" -le 6 ]; then
-    say '    rm -f -- /var/lib/domsnap/web01/before-upgrade/memory /var/lib/domsnap/web01/before-upgrade/memory.sha256'
+    say '    rm -f -- /var/lib/domsnap/web01/before-upgrade/memory /var/lib/domsnap/web01/before-upgrade/memory.part /var/lib/domsnap/web01/before-upgrade/memory.sha256'
     say '    rm -f -- /var/lib/domsnap/web01/before-upgrade/record.json'
     say '    test -d /var/lib/domsnap/web01/before-upgrade && rmdir -- /var/lib/domsnap/web01/before-upgrade'
   fi
@@ -368,7 +368,7 @@ end 5
 current=6
 begin 6 'remove the memory image and the record of before-upgrade'
 arm 6
-run rm -f -- /var/lib/domsnap/web01/before-upgrade/memory /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 6
+run rm -f -- /var/lib/domsnap/web01/before-upgrade/memory /var/lib/domsnap/web01/before-upgrade/memory.part /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 6
 run rm -f -- /var/lib/domsnap/web01/before-upgrade/record.json || fail 6
 if probe test -d /var/lib/domsnap/web01/before-upgrade; then
   run rmdir -- /var/lib/domsnap/web01/before-upgrade || fail 6

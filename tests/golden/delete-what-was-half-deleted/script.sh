@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # delete snapshot before-upgrade of web01
 #
-# plan      2d747f7c91430a181d9e764614453e0514c524a19b98fafd9d8ed3c348a31e46
+# plan      8bb135149c355f5bc2d40e1ebf983b2bcb22c650b5d9d42645c9f1e2014efc71
 # spec      0dee441db2435022cf04d83282a38ff9c34c6064e4a7b7e35d36c72c8dd68d94
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -29,7 +29,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=2d747f7c91430a181d9e764614453e0514c524a19b98fafd9d8ed3c348a31e46
+plan=8bb135149c355f5bc2d40e1ebf983b2bcb22c650b5d9d42645c9f1e2014efc71
 total=8
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -588,7 +588,7 @@ rest() {
     say '    rm -f -- /srv/vm/web01-log.raw.before-upgrade'
   fi
   if [ "$1" -le 7 ]; then
-    say '    rm -f -- /var/lib/domsnap/web01/before-upgrade/memory /var/lib/domsnap/web01/before-upgrade/memory.sha256'
+    say '    rm -f -- /var/lib/domsnap/web01/before-upgrade/memory /var/lib/domsnap/web01/before-upgrade/memory.part /var/lib/domsnap/web01/before-upgrade/memory.sha256'
     say '    rm -f -- /var/lib/domsnap/web01/before-upgrade/record.json'
     say '    test -d /var/lib/domsnap/web01/before-upgrade && rmdir -- /var/lib/domsnap/web01/before-upgrade'
   fi
@@ -764,7 +764,7 @@ end 6
 current=7
 begin 7 'remove the memory image and the record of before-upgrade'
 arm 7
-run rm -f -- /var/lib/domsnap/web01/before-upgrade/memory /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 7
+run rm -f -- /var/lib/domsnap/web01/before-upgrade/memory /var/lib/domsnap/web01/before-upgrade/memory.part /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 7
 run rm -f -- /var/lib/domsnap/web01/before-upgrade/record.json || fail 7
 if probe test -d /var/lib/domsnap/web01/before-upgrade; then
   run rmdir -- /var/lib/domsnap/web01/before-upgrade || fail 7
