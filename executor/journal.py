@@ -138,9 +138,10 @@ def boot() -> str:
 
 def started(pid: int) -> int:
     """Return when a process began, in clock ticks after the machine did (field 22 of /proc/PID/stat, proc(5)); 0 if it
-    is gone."""
+    has ended, also if nobody has taken note of that, as in a container whose first process does not."""
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return 0 if fields[0] in "ZX" else int(fields[19])
     except (OSError, IndexError, ValueError):
         return 0
 

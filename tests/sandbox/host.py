@@ -202,11 +202,13 @@ class Sandbox:
                 return f"{disk['vdev']}: {wrong}"
         return ""
 
-    def hurt(self) -> str:
-        """Say which image is not sound in itself, "" if all are; no QEMU may have any of them open."""
+    def hurt(self, *, leaks: bool = False) -> str:
+        """Say which image is not sound in itself, "" if all are; no QEMU may have any of them open.
+
+        leaks: room that nothing uses is no harm; a QEMU that was killed leaves some."""
         for path in sorted(self.srv.glob("*.qcow2*")):
             done = subprocess.run(["qemu-img", "check", str(path)], capture_output=True, text=True, check=False)
-            if done.returncode:
+            if done.returncode not in ((0, 3) if leaks else (0,)):
                 return f"{path}: {done.stdout}{done.stderr}"
         return ""
 

@@ -40,10 +40,10 @@ def spec(box: Sandbox, snapshot: str = "one", methods: dict[str, str] | None = N
     return str(path)
 
 
-def start(box: Sandbox, *words: str) -> subprocess.Popen[str]:
+def start(box: Sandbox, *words: str, module: str = "domsnap") -> subprocess.Popen[str]:
     environment = {**os.environ, **box.environment, "PYTHONPATH": str(Path(__file__).parents[2])}
     return subprocess.Popen(
-        [sys.executable, "-m", "domsnap", *words], env=environment, stdin=subprocess.DEVNULL, text=True,
+        [sys.executable, "-m", module, *words], env=environment, stdin=subprocess.DEVNULL, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
