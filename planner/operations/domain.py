@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from posixpath import dirname
 
 from planner.commands import Capture, Command, Release, Run, Seal, at_least, literal
@@ -297,9 +297,8 @@ class SavePresent(Operation):
 
     def undo(self) -> Iterator[Command]:
         there = ("xl", "domid", "--", self.name)  # libxl resumed it itself when the save failed
-        began = ("test", "-s", self.part)  # if not, it was somebody else who ended the domain, before we could
-        yield Run(("xl", "restore", "--", self.part), unless=there, when=began)
-        yield replace(listed(self.name, None, self.uuid, LET_GO, within=60), when=began)
+        yield Run(("xl", "restore", "--", self.part), unless=there)
+        yield listed(self.name, None, self.uuid, LET_GO, within=60)
         yield Run(("rm", "-f", "--", self.part))
 
 
