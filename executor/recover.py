@@ -40,11 +40,10 @@ def resume(path: Path, tell: Tell) -> int:
     with lock.held(*_who(path)), caught() as signals:
         past, notes = _reopen(path, tell, signals)
         try:
+            run = Run(past.plan, notes, signals, tell, ended=_ended(past))
             if past.committed:
-                if _ended(past):
-                    return finish(Run(past.plan, notes, signals, tell, ended=True), past, tell)
-                return Run(past.plan, notes, signals, tell).finish(past)
-            status = Run(past.plan, notes, signals, tell, ended=_ended(past)).take_back(past)
+                return finish(run, past, tell) if run.ended else run.finish(past)
+            status = run.take_back(past)
             if status != 5 or signals.came:
                 return status
             signals.held = False

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -24,22 +23,18 @@ MIXTURES: dict[str, tuple[Mapping[str, str], dict[str, str]]] = {
 }
 
 
-def kill(box: Sandbox, _: object = None) -> None:
+def kill(box: Sandbox) -> None:
     there = domains.find(box.root, "web01")
     if there and domains.alive(there.device_model):
         os.kill(there.device_model[0], signal.SIGKILL)
 
 
-def destroy(box: Sandbox, _: object = None) -> None:
+def destroy(box: Sandbox) -> None:
     if domains.find(box.root, "web01"):
         box.xl("destroy", "web01")
 
 
-Fault = Callable[[Sandbox, subprocess.Popen[str]], None]
-FAULTS: dict[str, Fault] = {
-    "QEMU is killed": kill,
-    "the guest is destroyed": destroy,
-}
+FAULTS: dict[str, Callable[[Sandbox], None]] = {"QEMU is killed": kill, "the guest is destroyed": destroy}
 
 
 def prepared(verb: str, mixture: str) -> tuple[Sandbox, str]:
@@ -54,7 +49,7 @@ def prepared(verb: str, mixture: str) -> tuple[Sandbox, str]:
     return box, file
 
 
-def applied(box: Sandbox, file: str, verb: str, at: int, act: Fault) -> tuple[int, str, int]:
+def applied(box: Sandbox, file: str, verb: str, at: int, act: Callable[[Sandbox], None]) -> tuple[int, str, int]:
     """Apply, and do something when a step begins; return exit status, what was said, and how many steps there are."""
     with start(box, "apply", file, "--yes", *VERBS[verb]) as process:
         assert process.stderr
@@ -64,13 +59,14 @@ def applied(box: Sandbox, file: str, verb: str, at: int, act: Fault) -> tuple[in
             if step := re.match(r"\[(\d+)/(\d+)\]", line):
                 steps = int(step[2])
                 if int(step[1]) == at:
-                    act(box, process)
+                    act(box)
         process.communicate(timeout=120)
     return process.returncode, said, steps
 
 
-def sweep(verb: str, mixture: str, fault: str, at: int = 1) -> int:
-    steps = at
+def sweep(verb: str, mixture: str, fault: str) -> int:
+    """Make a fault at each step in turn; return how many there are."""
+    at = steps = 1
     while at <= steps:
         box, file = prepared(verb, mixture)
         with box:
@@ -84,9 +80,9 @@ def sweep(verb: str, mixture: str, fault: str, at: int = 1) -> int:
     return steps
 
 
-def kills(verb: str, mixture: str, first: int, stride: int) -> int:
+def kills(verb: str, mixture: str) -> int:
     """Kill `apply` at each line of its journal in turn, that is before and after each command; return how often."""
-    at = first
+    at = 1
     while True:
         box, file = prepared(verb, mixture)
         with box:
@@ -94,7 +90,7 @@ def kills(verb: str, mixture: str, first: int, stride: int) -> int:
             with start(box, *words, module="tests.sandbox.killed") as process:
                 said = "".join(process.communicate(timeout=120))  # to its end: the guardian has it too
             if process.returncode == 0:
-                return (at - first) // stride
+                return at - 1
             assert process.returncode == -signal.SIGKILL, said
             try:
                 whole(box)
@@ -102,7 +98,7 @@ def kills(verb: str, mixture: str, first: int, stride: int) -> int:
             except BaseException:
                 print(f"at line {at}\n{said}")
                 raise
-        at += stride
+        at += 1
 
 
 def settle(box: Sandbox, said: str) -> str:
@@ -180,7 +176,7 @@ def test_a_fault_at_a_step_leaves_sound_disks_and_snapshots(
 def test_an_apply_that_is_killed_at_any_command_leaves_a_guest_that_runs(
     verb: str, mixture: str, survived: Survived
 ) -> None:
-    tried = kills(verb, mixture, 1, 1)
+    tried = kills(verb, mixture)
     survived(
         f"{verb}, {mixture}: `apply` of a real QEMU guest killed before and after each command", tried,
         "its guardian lets the guest run on; disks and every snapshot are sound",

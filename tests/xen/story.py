@@ -21,7 +21,6 @@ class Story:
         self.before = self.left()
         self.domain = Domain(dom0, name, kind, {vdev: what for vdev, (what, _) in disks.items()})
         self.at: dict[str, int] = {}  # snapshot -> what its memory image says the guest had counted to
-        self.gaps: list[tuple[str, int]] = []  # verb and snapshot, the longest that the guest stood still, milliseconds
         self.domain.create()
         self.domain.whole()
 
@@ -42,7 +41,6 @@ class Story:
     def take(self, snapshot: str) -> None:
         before = self.domain.whole().count
         self.do("create", snapshot)
-        self.gaps.append((f"create {snapshot}", self.domain.next().gap))
         after = self.domain.whole(lines=5).count
         self.at[snapshot] = self.held(snapshot)
         assert before <= self.at[snapshot] <= after
