@@ -57,6 +57,21 @@ def load(data: bytes, name: str) -> list[Document]:
     """
     text = _decode(data, name)
     lines = tuple(text.split("\n"))
+    try:
+        documents = _documents(text, lines, name)
+    except yaml.YAMLError as error:
+        raise Refused([_translate(error, name, lines)]) from None
+    if not documents:
+        where = Position(name, 1, 1)
+        raise Refused([Diagnostic("nothing in it", "the file holds no document", NEEDED, where)])
+    starts = [document.positions[()].line for document in documents]
+    for document, start, end in zip(documents, starts, [*starts[1:], len(lines) + 1], strict=True):
+        part = lines if len(documents) == 1 else lines[start - 1 : end - 1]
+        document.digest = hashlib.sha256("\n".join(part).encode()).hexdigest()
+    return documents
+
+
+def _documents(text: str, lines: tuple[str, ...], name: str) -> list[Document]:
     documents: list[Document] = []
     try:
         for event in yaml.parse(text, Loader=_LOADER):
@@ -67,14 +82,12 @@ def load(data: bytes, name: str) -> list[Document]:
             elif not isinstance(event, (yaml.StreamStartEvent, yaml.StreamEndEvent)):
                 builder.take(event)
     except yaml.YAMLError as error:
-        raise Refused([_translate(error, name, lines)]) from None
-    if not documents:
-        where = Position(name, 1, 1)
-        raise Refused([Diagnostic("nothing in it", "the file holds no document", NEEDED, where)])
-    starts = [document.positions[()].line for document in documents]
-    for document, start, end in zip(documents, starts, [*starts[1:], len(lines) + 1], strict=True):
-        part = lines if len(documents) == 1 else lines[start - 1 : end - 1]
-        document.digest = hashlib.sha256("\n".join(part).encode()).hexdigest()
+        # The libyaml of PyYAML 6.0.4 stops at the 1001st open bracket, before it has said a word of the first ones. When
+        # the text ends there it does, and what is wrong earlier is found.
+        mark: Any = getattr(error, "problem_mark", None)
+        if mark and "maximum nesting depth" in str(error) and mark.index < len(text):
+            return _documents(text[: mark.index], lines, name)
+        raise
     return documents
 
 
