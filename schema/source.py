@@ -82,8 +82,8 @@ def _documents(text: str, lines: tuple[str, ...], name: str) -> list[Document]:
             elif not isinstance(event, (yaml.StreamStartEvent, yaml.StreamEndEvent)):
                 builder.take(event)
     except yaml.YAMLError as error:
-        # The libyaml of PyYAML 6.0.4 stops at the 1001st open bracket, before it has said a word of the first ones. When
-        # the text ends there it does, and what is wrong earlier is found.
+        # The libyaml of PyYAML 6.0.4 stops at the 1001st open bracket, before it has said a word of the first ones.
+        # Where the text ends there it does, and what is wrong earlier is found.
         mark: Any = getattr(error, "problem_mark", None)
         if mark and "maximum nesting depth" in str(error) and mark.index < len(text):
             return _documents(text[: mark.index], lines, name)
