@@ -16,8 +16,9 @@ def by_hand(command: Command) -> Iterator[str]:
     """Yield the lines that do a command; raises NotImplementedError for the two of a live capture."""
     match command:
         case Run(argv=argv, when=when, unless=unless):
-            guard = f"{join(when)} && " if when else f"{join(unless)} || " if unless else ""
-            yield guard + join(argv)
+            told = f"{join(unless)} || {join(argv)}" if unless else join(argv)
+            told = f"{{ {told}; }}" if when and unless else told
+            yield f"{join(when)} && {told}" if when else told
         case Qmp(monitor=monitor, execute=execute, arguments=arguments):
             yield _qmp(monitor, execute, arguments)
         case AwaitJob(monitor=monitor, job=job, complete=complete):

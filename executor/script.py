@@ -157,7 +157,8 @@ def lines(command: Command, failure: str) -> Iterator[str]:
     """Yield the shell lines of one command; `failure` is what is done when it fails."""
     match command:
         case Run(when=when, unless=unless) if when or unless:
-            yield f"if {'' if when else '! '}probe {join(when or unless)}; then"
+            asked = ([f"probe {join(when)}"] if when else []) + ([f"! probe {join(unless)}"] if unless else [])
+            yield f"if {' && '.join(asked)}; then"
             yield f"  {_run(command)} || {failure}"
             yield "fi"
         case Run():

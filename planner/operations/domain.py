@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from posixpath import dirname
 
 from planner.commands import Capture, Command, Release, Run, Seal, at_least, literal
@@ -297,8 +297,9 @@ class SavePresent(Operation):
 
     def undo(self) -> Iterator[Command]:
         there = ("xl", "domid", "--", self.name)  # libxl resumed it itself when the save failed
-        yield Run(("xl", "restore", "--", self.part), unless=there)
-        yield listed(self.name, None, self.uuid, LET_GO, within=60)
+        written = ("test", "-s", self.part)  # not if the domain ended, by whosoever's hand, before its memory was saved
+        yield Run(("xl", "restore", "--", self.part), when=written, unless=there)
+        yield replace(listed(self.name, None, self.uuid, LET_GO, within=60), when=written)
         yield Run(("rm", "-f", "--", self.part))
 
 

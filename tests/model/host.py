@@ -220,7 +220,7 @@ class Host:
                 return int(path in names or path in self.files.folders)
             case ("!", "-d", path):
                 return int(path in self.files.folders or (path == "/proc/1452" and self.qemu is not None))
-            case ("-e" | "-f", path):
+            case ("-e" | "-f" | "-s", path):
                 return int(path not in names)
             case ("-d", path):
                 return int(path not in self.files.folders and not path.startswith("/proc/14"))

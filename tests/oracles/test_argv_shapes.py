@@ -99,6 +99,7 @@ FILES: dict[str, Callable[[Scratch], tuple[str, ...]]] = {
     "test -d _": lambda s: (str(s.folder),),
     "test -e _": lambda s: (s.raw(),),
     "test -f _": lambda s: (s.raw(),),
+    "test -s _": lambda s: (s.raw(),),
     "test _ -ef _": lambda s: (path := s.raw(), path),
 }
 PROCESSES: dict[str, str] = {

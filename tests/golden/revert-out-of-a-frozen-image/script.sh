@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # revert snapshot before-upgrade of web01
 #
-# plan      98e756ebcd90133813a752e73ba97bb2a016310cd5e0c5ae56fd61127c04c916
+# plan      cf427a1806ac14751f296c3ca8027746feb62f458bd61aa3b2df00f9baa8d893
 # spec      0dee441db2435022cf04d83282a38ff9c34c6064e4a7b7e35d36c72c8dd68d94
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -28,7 +28,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=98e756ebcd90133813a752e73ba97bb2a016310cd5e0c5ae56fd61127c04c916
+plan=cf427a1806ac14751f296c3ca8027746feb62f458bd61aa3b2df00f9baa8d893
 total=13
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -572,10 +572,12 @@ undo_6() {
 
 # Undo step 8: save the memory of web01 as it is now, and end the domain
 undo_8() {
-  if ! probe xl domid -- web01; then
+  if probe test -s /var/lib/domsnap/web01/pre-revert-1/memory.part && ! probe xl domid -- web01; then
     run xl restore -- /var/lib/domsnap/web01/pre-revert-1/memory.part || return 1
   fi
-  expect 0 '^web01 +[0-9]+ +[0-9]+ +[0-9]+ +[r-][b-]-(--|s[rcwS-])- +[0-9.]+ +bbe9b839-51d1-4ac0-8ea2-25778e7005b1( |$)' '' '' 60 xl list -v || return 1
+  if probe test -s /var/lib/domsnap/web01/pre-revert-1/memory.part; then
+    expect 0 '^web01 +[0-9]+ +[0-9]+ +[0-9]+ +[r-][b-]-(--|s[rcwS-])- +[0-9.]+ +bbe9b839-51d1-4ac0-8ea2-25778e7005b1( |$)' '' '' 60 xl list -v || return 1
+  fi
   run rm -f -- /var/lib/domsnap/web01/pre-revert-1/memory.part || return 1
 }
 
@@ -632,8 +634,8 @@ rollback() {
   *) ;;
   esac
   case "$bad " in *" 8 "*)
-    say '    xl domid -- web01 || xl restore -- /var/lib/domsnap/web01/pre-revert-1/memory.part'
-    say '    xl list -v'
+    say '    test -s /var/lib/domsnap/web01/pre-revert-1/memory.part && { xl domid -- web01 || xl restore -- /var/lib/domsnap/web01/pre-revert-1/memory.part; }'
+    say '    test -s /var/lib/domsnap/web01/pre-revert-1/memory.part && xl list -v'
     say '    rm -f -- /var/lib/domsnap/web01/pre-revert-1/memory.part'
     ;;
   *) ;;

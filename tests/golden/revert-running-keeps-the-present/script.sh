@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # revert snapshot before-upgrade of web01
 #
-# plan      07de874731a452d13867035ac14029814a4ab35293f0bc696b321352706898da
+# plan      e86deb3b9f651d78d0a05c009c8fb648b192cec0b2670e2f54b4c2c98fffb9eb
 # spec      2357d5e9643c68a6d7a3aee3f41d6bf8176b70514b383ef4b707709266b7d915
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -29,7 +29,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=07de874731a452d13867035ac14029814a4ab35293f0bc696b321352706898da
+plan=e86deb3b9f651d78d0a05c009c8fb648b192cec0b2670e2f54b4c2c98fffb9eb
 total=26
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -606,10 +606,12 @@ undo_11() {
 
 # Undo step 13: save the memory of web01 as it is now, and end the domain
 undo_13() {
-  if ! probe xl domid -- web01; then
+  if probe test -s /var/lib/domsnap/web01/pre-revert-1/memory.part && ! probe xl domid -- web01; then
     run xl restore -- /var/lib/domsnap/web01/pre-revert-1/memory.part || return 1
   fi
-  expect 0 '^web01 +[0-9]+ +[0-9]+ +[0-9]+ +[r-][b-]-(--|s[rcwS-])- +[0-9.]+ +bbe9b839-51d1-4ac0-8ea2-25778e7005b1( |$)' '' '' 60 xl list -v || return 1
+  if probe test -s /var/lib/domsnap/web01/pre-revert-1/memory.part; then
+    expect 0 '^web01 +[0-9]+ +[0-9]+ +[0-9]+ +[r-][b-]-(--|s[rcwS-])- +[0-9.]+ +bbe9b839-51d1-4ac0-8ea2-25778e7005b1( |$)' '' '' 60 xl list -v || return 1
+  fi
   run rm -f -- /var/lib/domsnap/web01/pre-revert-1/memory.part || return 1
 }
 
@@ -768,8 +770,8 @@ rollback() {
   *) ;;
   esac
   case "$bad " in *" 13 "*)
-    say '    xl domid -- web01 || xl restore -- /var/lib/domsnap/web01/pre-revert-1/memory.part'
-    say '    xl list -v'
+    say '    test -s /var/lib/domsnap/web01/pre-revert-1/memory.part && { xl domid -- web01 || xl restore -- /var/lib/domsnap/web01/pre-revert-1/memory.part; }'
+    say '    test -s /var/lib/domsnap/web01/pre-revert-1/memory.part && xl list -v'
     say '    rm -f -- /var/lib/domsnap/web01/pre-revert-1/memory.part'
     ;;
   *) ;;
