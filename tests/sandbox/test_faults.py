@@ -35,14 +35,18 @@ def small(box: Sandbox) -> Iterator[Path]:
 
 
 def meanwhile(box: Sandbox, at: str, act: Callable[[], None], *words: str) -> tuple[int, str]:
-    """Apply, and do something when a step whose line holds `at` begins; return exit status and all that was said."""
+    """Apply, and do something when a step whose line holds `at` begins; return exit status and all that was said.
+
+    Apply stands still meanwhile. A program that it has started by then does not, however slow this machine is."""
     with start(box, "apply", *words, "--yes") as process:
         assert process.stderr
         said, done = [], False
         for line in process.stderr:
             said.append(line)
             if not done and line.startswith("[") and at in line:
+                process.send_signal(signal.SIGSTOP)
                 act()
+                process.send_signal(signal.SIGCONT)
                 done = True
         process.communicate(timeout=120)
     assert done, said
@@ -91,7 +95,7 @@ def tight(tmp_path: Path) -> Iterator[Sandbox]:
         subprocess.run(["umount", "-l", tmp_path], check=True)
 
 
-@pytest.mark.parametrize(("verb", "at"), [("create", "make an overlay"), ("delete", "rewrite the record")])
+@pytest.mark.parametrize(("verb", "at"), [("create", "make the folder"), ("delete", "rewrite the record")])
 def test_disks_that_have_no_room_for_an_overlay_to_grow(tight: Sandbox, verb: str, at: str, survived: Survived) -> None:
     file, words = spec(tight, methods=EXTERNAL), [] if verb == "create" else ["--delete"]
     if verb == "delete":
@@ -150,7 +154,7 @@ def test_a_guest_that_dies_meanwhile_leaves_sound_disks_and_no_riddles(
         path.unlink()  # an overlay that was never in use, and that was named
     if how == "QEMU is killed":
         box.xl("destroy", "web01")
-    assert box.hurt() == ""
+    assert box.hurt(leaks=how == "QEMU is killed") == ""
     box.xl("create", str(box.root / "web01.cfg"))
     # It begins with what its disks say, which a guest that died has left in the middle of a count.
     box.runs_on("web01")

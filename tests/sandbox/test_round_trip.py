@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -20,6 +19,7 @@ from schema.spec import Disk, Method, Spec
 from tests.sandbox import domains
 from tests.sandbox.guest import Instant
 from tests.sandbox.host import Sandbox
+from tests.sandbox.sharing import sharing_blocks
 
 Methods = Mapping[str, tuple[str, Method]]  # vdev -> kind of disk, method
 MIXED: Methods = {"xvda": ("qcow2", "internal"), "xvdb": ("qcow2", "external"), "xvdc": ("raw", "copy"),
@@ -109,20 +109,8 @@ def box() -> Iterator[Sandbox]:
 @pytest.fixture
 def sharing(tmp_path: Path) -> Iterator[Sandbox]:
     """Yield a host whose disks and store lie on a filesystem that shares blocks between files."""
-    if os.geteuid():
-        pytest.skip("only root can mount")
-    image, mount = tmp_path / "xfs", tmp_path / "mnt"
-    mount.mkdir()
-    image.touch()
-    os.truncate(image, 320 * 2**20)
-    subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", str(image)], check=True)
-    subprocess.run(["mount", "-o", "loop", str(image), str(mount)], check=True)
-    try:
-        (mount / "srv").mkdir()
-        with Sandbox(srv=mount / "srv") as made:
-            yield made
-    finally:
-        subprocess.run(["umount", str(mount)], check=True)
+    with sharing_blocks(tmp_path) as srv, Sandbox(srv=srv) as made:
+        yield made
 
 
 def test_memory_and_disks_go_back_to_one_instant(box: Sandbox) -> None:
