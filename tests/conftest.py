@@ -16,7 +16,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update", action="store_true", help="rewrite the expected files of golden tests")
     parser.addoption("--release", help="run the tests in tests/xen, and only on this host: bookworm or trixie")
     parser.addoption("--keep", action="store_true", help="tests/xen: leave the host up until Enter, to look around")
-    parser.addoption("--faults", metavar="FILE", help="write the faults that were survived to this file")
+    parser.addoption(
+        "--faults", metavar="FILE", help="write the faults that were survived, and what ran on Xen, to this file"
+    )
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class _Faults:
-    """Writes what tests noted, once they have passed; those of all workers come by here."""
+    """Writes what tests noted, and whether they have passed; those of all workers come by here."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -47,7 +49,7 @@ class _Faults:
             return
         with self.path.open("a") as file:
             for name, said in report.user_properties:
-                if name == "fault":
+                if name in ("fault", "cell"):
                     noted: dict[str, Any] = {**dict(said), "passed": report.passed}  # type: ignore[call-overload]
                     file.write(json.dumps(noted) + "\n")
 

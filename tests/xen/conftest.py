@@ -5,13 +5,14 @@ from __future__ import annotations
 import fcntl
 import subprocess
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.xen.dom0 import Dom0
 from tests.xen.image import cache, image
+from tests.xen.story import Stopped
 
 ROOT = Path(__file__).parents[2]
 PYTHON = {"bookworm": "3.11", "trixie": "3.13"}
@@ -33,6 +34,22 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 @pytest.fixture(scope="session")
 def release(request: pytest.FixtureRequest) -> str:
     return str(request.config.getoption("--release"))
+
+
+@pytest.fixture(autouse=True)
+def stopped(release: str, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> Stopped:
+    """Take note of what runs; return where a test says how long the guest stood still: verb -> seconds of each time."""
+    name = request.node.name
+    cell = name[name.index("[") + 1 : -1] if name.startswith("test_there_and_back") else words(name)
+    seconds: Stopped = {}
+    record_property("cell", {"cell": cell, "release": release, "stopped": seconds})
+    return seconds
+
+
+def words(name: str) -> str:
+    """Return the name of a test as a sentence has it: what it tries is in brackets."""
+    name, _, tried = name.removeprefix("test_").partition("[")
+    return name.replace("_", " ") + (f" ({tried[:-1]})" if tried else "")
 
 
 @pytest.fixture(scope="session")

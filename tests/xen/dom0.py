@@ -33,6 +33,7 @@ class Dom0:
         subprocess.run(["cp", "--sparse=always", image / "disk.img", folder / "disk.img"], check=True)
         shutil.copy(image / "key", folder / "key")
         self.qemu: subprocess.Popen[bytes] | None = None
+        self.followed: dict[str, tuple[Path, subprocess.Popen[bytes]]] = {}
 
     def __enter__(self) -> Self:
         self.boot()
@@ -71,6 +72,10 @@ class Dom0:
             self.qemu.kill()
             self.qemu.wait()
             subprocess.run([*self.ssh(), "-O", "exit"], capture_output=True, check=False)
+        for _, process in self.followed.values():
+            process.kill()
+            process.wait()
+        self.followed.clear()
         self.qemu = None
 
     def said(self) -> str:
@@ -88,6 +93,7 @@ class Dom0:
         """Run a line of shell in dom0; return what it said, on both streams. status: what it must exit with, None if
         that does not matter. Raises Failed."""
         shell = f"exec 2>&1; {command}"
+        begun = time.monotonic()
         try:
             done = subprocess.run(
                 [*self.ssh(), shell], input=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
@@ -96,6 +102,8 @@ class Dom0:
         except subprocess.TimeoutExpired as hung:
             raise Failed(f"still not done after {limit:.0f} s: {command}\n{hung.stdout!r}") from None
         said = done.stdout.decode(errors="replace")
+        with (self.folder / "asked").open("a") as asked:
+            asked.write(f"{time.monotonic() - begun:7.1f} s  {command.partition(chr(10))[0][:120]}\n")
         if status is not None and done.returncode != status:
             raise Failed(f"exit status {done.returncode}, not {status}: {command}\n{said}")
         return said
@@ -111,6 +119,19 @@ class Dom0:
                 yield line
                 if line.startswith(until):
                     return
+
+    def follow(self, path: str) -> str:
+        """Return what is in a file that grows. It comes over by itself: to ask for it again and again would keep a host
+        that is slow busy with that."""
+        if path not in self.followed:
+            here = self.folder / Path(path).name
+            argv = [*self.ssh(), f"exec tail -n +1 -F {shlex.quote(path)} 2>&-"]
+            with here.open("wb") as copy:
+                self.followed[path] = here, subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=copy)
+            self.ask("sleep 1")  # so that it is all there
+        here, process = self.followed[path]
+        assert process.poll() is None, f"{path} is not followed any more"
+        return here.read_text(errors="replace")
 
     def put(self, path: str, content: bytes | str, mode: str = "644") -> None:
         """Write a file in dom0."""

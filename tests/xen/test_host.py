@@ -33,6 +33,25 @@ def test_a_guest_that_starts_anew_finds_what_it_has_written(story: Story) -> Non
         story.domain.again(f"xl reboot {story.domain.name}")
 
 
+def test_a_guest_at_work_goes_back_to_files_that_are_whole(dom0: Dom0) -> None:
+    """It writes to an ext4 and to its memory all the time. It reads its files back, all of them when it starts."""
+    disks = {"xvda": ("qcow2", "external"), "xvdb": ("files", "lvm")}
+    story = Story(dom0, "web02", "pvh", disks, "apply", dirty=20)
+    story.domain.next(lines=10)
+    story.take("one")
+    story.domain.next(lines=10)
+    story.back("one", "--discard-current")
+    assert story.domain.whole(lines=5).files > 20
+    story.off()
+    device = story.domain.paths["xvdb"]
+    dom0.ask(
+        f"set -e; mount {device} /mnt; ls -l /mnt; umount /mnt; e2fsck -fn {device}"
+    )  # the mount replays its journal
+    story.on()
+    story.delete("one")
+    story.end()
+
+
 def stop_at(story: Story, command: str, step: str) -> None:
     """Run a command until it says that a step begins."""
     said = list(story.dom0.watch(command, f"[{step}"))

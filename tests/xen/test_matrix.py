@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.xen.dom0 import Dom0
-from tests.xen.story import Disks, Story
+from tests.xen.story import Disks, Stopped, Story
 
 FIVE: Disks = {
     "xvda": ("qcow2", "external"), "xvdb": ("qdisk", "copy"), "xvdc": ("loop", "copy"), "xvdd": ("thick", "lvm"),
@@ -40,7 +40,7 @@ CELLS: dict[str, tuple[str, Disks, str, str]] = {
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_there_and_back(dom0: Dom0, cell: str) -> None:
+def test_there_and_back(dom0: Dom0, cell: str, stopped: Stopped) -> None:
     kind, disks, way, told = CELLS[cell]
     story = Story(dom0, "web01", kind, disks, way)
     for word in told.split():
@@ -60,3 +60,4 @@ def test_there_and_back(dom0: Dom0, cell: str) -> None:
                 story.on()
         story.sound()
     story.end()
+    stopped |= story.stopped

@@ -4,16 +4,19 @@
  * does: to a ring of 1024 sectors that keeps what it wrote before, then to sector 1; little-endian words, counter and
  * magic. Before a round it reads sector 1 of every disk back, now and then the whole ring. What a disk has lost of what
  * memory knows was written, or has of what was never written yet, is one more "torn". Once a second it prints a line:
- *   G life=ID start=N n=N disks=N torn=N sum=ok|bad gap=MS
+ *   G life=ID start=N n=N disks=N torn=N sum=ok|bad files=N gap=MS
  * life: chosen at boot. start: what the disks held then. n: every disk has it, synced. sum: of memory filled at boot.
- * gap: the longest this guest has stood still, milliseconds of CLOCK_BOOTTIME, since it last said so.
+ * files: written by load.c. gap: the longest this guest has stood still, milliseconds of CLOCK_BOOTTIME, since it last
+ * said so.
+ * Its command line: disks=N that count, files=DEVICE with an ext4 to write to, dirty=N MiB of memory to change a second.
  */
 #define _GNU_SOURCE
+#include "guest.h"
 #include <fcntl.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/syscall.h>
@@ -23,14 +26,7 @@
 enum { SECTOR = 512, FIRST = 64, RING = 1024, MOST = 8, FILL = 8 << 20 };
 static const uint32_t MAGIC = 0x544e5544;
 
-/* A page that a memory image can be searched for. state: counter << 8 | disks that have it already, in one write. */
-struct page {
-  char name[16];
-  uint64_t state;
-  uint32_t disks, torn;
-};
-
-static volatile struct page *page;
+volatile struct page *page;
 static int disk[MOST], disks;
 static uint32_t start;
 static unsigned char *sector, *ring;
@@ -141,13 +137,13 @@ int main(int argc, char **argv) {
   int count = (said = strstr(line, "disks=")) ? atoi(said + 6) : 1;
   int emulated = strstr(line, "xen_emul_unplug=never") != NULL;
   load(emulated ? "/modules/emulated" : "/modules/pv");
-  drop("/modules/emulated");
-  drop("/modules/pv");
+  if (strstr(line, "files=")) load("/modules/ext4");
+  for (int i = 0; i < 3; i++) drop((const char *[]){"/modules/emulated", "/modules/pv", "/modules/ext4"}[i]);
   find(count, emulated ? "sd" : "xvd");
 
-  void *memory;
-  if (posix_memalign(&memory, 4096, 4096)) return 1;
-  page = memset(memory, 0, 4096);
+  void *memory = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return 1;
+  page = memory;
   if (posix_memalign((void **)&sector, 4096, 4096) || posix_memalign((void **)&ring, 4096, RING * SECTOR)) return 1;
   if (posix_memalign(&memory, 4096, FILL)) return 1;
   filling(memory, 1);
@@ -163,6 +159,10 @@ int main(int argc, char **argv) {
   /* Spelt so that the program's own file, which is in memory too, does not hold it. */
   for (int i = 0; i < 16; i++) page->name[i] = "epntobq!hvftu!qh"[i] - 1;
 
+  char device[16];
+  if ((said = strstr(line, "files=")) && sscanf(said, "files=%15s", device) == 1) write_files(device);
+  if ((said = strstr(line, "dirty="))) dirty_memory(atoi(said + 6));
+
   unsigned life = (unsigned)(now() * 1e6) ^ (unsigned)time(NULL) << 20, bad = 0;
   double last = now(), longest = 0, next = last;
   for (uint32_t counter = start;; counter++) {
@@ -176,8 +176,8 @@ int main(int argc, char **argv) {
       page->state++;
     }
     if (now() >= next) {
-      printf("G life=%08x start=%u n=%u disks=%d torn=%u sum=%s gap=%d\n", life, start, counter + 1, disks, page->torn,
-             bad ? "bad" : "ok", (int)(longest * 1e3));
+      printf("G life=%08x start=%u n=%u disks=%d torn=%u sum=%s files=%u gap=%d\n", life, start, counter + 1, disks,
+             page->torn, bad ? "bad" : "ok", page->files, (int)(longest * 1e3));
       longest = 0, next = now() + 1;
     }
     last = now();
