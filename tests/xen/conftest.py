@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.xen.story import Stopped
 
 ROOT = Path(__file__).parents[2]
 PYTHON = {"bookworm": "3.11", "trixie": "3.13"}
+BEGUN = pytest.StashKey[float]()
 # What disks of all kinds need. The store lies where domsnap puts it by itself.
 PREPARE = """
 truncate -s 700M /srv/pv && vgcreate -qq vg0 $(losetup -f --show /srv/pv)
@@ -34,6 +36,15 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 @pytest.fixture(scope="session")
 def release(request: pytest.FixtureRequest) -> str:
     return str(request.config.getoption("--release"))
+
+
+@pytest.fixture(autouse=True)
+def in_time(request: pytest.FixtureRequest) -> None:
+    """Begin nothing any more once --within has passed: what runs then is not cut off."""
+    if limit := request.config.getoption("--within"):
+        begun = request.config.stash.setdefault(BEGUN, time.monotonic())
+        if time.monotonic() > begun + 60 * limit:
+            pytest.skip(f"the {limit} minutes of --within are over")
 
 
 @pytest.fixture(autouse=True)

@@ -28,6 +28,7 @@ KINDS = {
     ),
     "thin": ("lvcreate -qq -y -V {size} --thinpool pool -n {name}-{vdev} vg0", "raw", "", "/dev/vg0/{name}-{vdev}"),
 }
+KINDS["scratch"] = KINDS["thick"]  # the guest leaves it alone
 KINDS["files"] = (f"{KINDS['thin'][0]} && mke2fs -q -t ext4 {{path}}", *KINDS["thin"][1:])  # the guest has it mounted
 EMULATED = "hvm-ide"  # an HVM domain whose guest has no PV drivers
 _LINE = re.compile(
@@ -66,7 +67,7 @@ class Domain:
             served = f"backendtype={backend}, " if backend else ""
             specs.append(f"format={form}, vdev={vdev}, {served}access=rw, target={self.paths[vdev]}")
         dom0.ask(" && ".join(made))
-        self.counting = sum(what not in ("swap", "files") for what in disks.values())
+        self.counting = sum(what not in ("swap", "scratch", "files") for what in disks.values())
         words = [
             "console=hvc0",
             "quiet",

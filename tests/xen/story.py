@@ -40,7 +40,7 @@ class Story:
             return f"domsnap apply {words} --yes"
         return f"domsnap script {words} -o /root/script.sh && dash /root/script.sh"
 
-    def do(self, verb: str, snapshot: str, *more: str, status: int = 0) -> str:
+    def do(self, verb: str, snapshot: str, *more: str, status: int | None = 0) -> str:
         return self.dom0.ask(self.command(verb, snapshot, *more), status=status)
 
     def take(self, snapshot: str) -> None:

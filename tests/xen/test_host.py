@@ -89,6 +89,18 @@ def test_a_power_cut_during_revert(story: Story, step: str) -> None:
     goes_on(story, story.at["one"], {"one"})
 
 
+@pytest.mark.parametrize("step", ["3/", "5/", "7/"])
+def test_a_power_cut_during_delete(story: Story, step: str) -> None:
+    story.take("one")
+    story.take("two")
+    count = story.domain.whole().count
+    stop_at(story, story.command("delete", "one"), step)
+    power_cut(story)
+    if "one" in story.snapshots():
+        story.dom0.ask(story.command("delete", "one"))
+    goes_on(story, count, {"two"})
+
+
 def power_cut(story: Story) -> None:
     """Cut the power and start the host; do what its unit does then."""
     story.dom0.cut()
@@ -119,44 +131,6 @@ def test_an_apply_that_is_killed_leaves_a_guest_that_runs(story: Story, verb: st
     story.domain.whole()
     story.domain.again(f"xl reboot {story.domain.name}")
     goes_on(story, count, {"one"} if verb == "revert" else set())
-
-
-# what is done to the domain before -> what the refusal says
-STATES = {
-    "xl pause {name}": "paused",
-    "xl sysrq {name} c": "crashed",
-    "xl config-update {name} 'on_poweroff=\"preserve\"'; xl shutdown {name}": "shut down",
-}
-
-
-@pytest.mark.parametrize("change", STATES)
-def test_a_domain_in_an_odd_state_is_refused(story: Story, change: str) -> None:
-    story.dom0.ask(change.format(name=story.domain.name))
-    time.sleep(5)
-    before = story.left()
-    said = story.do("create", "one", status=1)
-    assert STATES[change] in said, said
-    assert story.left() == before
-    if "pause" in change:
-        story.dom0.ask(f"xl unpause {story.domain.name}")
-    else:
-        story.off()
-        story.domain.create()
-    story.domain.whole()
-
-
-def test_a_full_volume_group_is_refused(dom0: Dom0) -> None:
-    story = Story(dom0, "web02", "pvh", {"xvda": ("thick", "lvm")}, "apply")
-    dom0.ask("lvcreate -qq -y -Zn -Wn -l 100%FREE -n filler vg0")
-    try:
-        before = story.left()
-        said = story.do("create", "one", status=1)
-        assert "vg0" in said and "free" in said, said
-        assert story.left() == before
-        story.domain.whole()
-    finally:
-        dom0.ask("lvremove -qq -y vg0/filler")
-    story.end()
 
 
 def test_two_domains_at_once_and_one_by_two(story: Story, dom0: Dom0) -> None:
