@@ -14,8 +14,9 @@ Survived = Callable[[str, int, str], None]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update", action="store_true", help="rewrite the expected files of golden tests")
-    parser.addoption("--release", help="run the tests in tests/xen, and only on this host: bookworm or trixie")
+    parser.addoption("--release", help="run the tests in tests/xen, and on this host: bookworm, trixie, or all")
     parser.addoption("--keep", action="store_true", help="tests/xen: leave the host up until Enter, to look around")
+    parser.addoption("--within", type=int, metavar="MINUTES", help="tests/xen: begin no test after so many minutes")
     parser.addoption(
         "--faults", metavar="FILE", help="write the faults that were survived, and what ran on Xen, to this file"
     )

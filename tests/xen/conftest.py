@@ -33,9 +33,10 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return None if config.getoption("--release") else True
 
 
-@pytest.fixture(scope="session")
-def release(request: pytest.FixtureRequest) -> str:
-    return str(request.config.getoption("--release"))
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Let every test run on each release that was asked for, one host after the other."""
+    asked = metafunc.config.getoption("--release")
+    metafunc.parametrize("release", list(PYTHON) if asked == "all" else [asked], scope="session")
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +51,7 @@ def in_time(request: pytest.FixtureRequest) -> None:
 @pytest.fixture(autouse=True)
 def stopped(release: str, request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> Stopped:
     """Take note of what runs; return where a test says how long the guest stood still: verb -> seconds of each time."""
-    name = request.node.name
+    name = request.node.name.replace(f"[{release}]", "").replace(f"{release}-", "")
     cell = name[name.index("[") + 1 : -1] if name.startswith("test_there_and_back") else words(name)
     seconds: Stopped = {}
     record_property("cell", {"cell": cell, "release": release, "stopped": seconds})
