@@ -28,6 +28,17 @@ domsnap --version
 """
 
 
+# What a test that failed has left must not make the next ones fail.
+RESET = """
+pkill -KILL -f /usr/local/bin/domsnap
+for domain in $(xl list | awk 'NR > 2 { print $2 }'); do xl destroy $domain; done
+sleep 2
+pkill -KILL -x xl
+for volume in $(lvs --noheadings -o lv_path vg0 | grep /dev/ | grep -v '/pool$'); do lvremove -qq -f -y $volume; done
+rm -rf /var/lib/domsnap/* /srv/vm/web* /srv/xfs/*
+"""
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave these tests alone unless a host was asked for."""
     return None if config.getoption("--release") else True
@@ -94,6 +105,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """Show what the host has to say when a test fails."""
     report = yield
     host = getattr(item, "funcargs", {}).get("dom0")
+    if isinstance(host, Dom0):
+        host.failed |= report.failed
+        if host.failed and report.when == "teardown":
+            host.ask(RESET, status=None)
+            host.failed = False
     if isinstance(host, Dom0) and report.failed:
         try:
             said = host.ask(

@@ -33,6 +33,7 @@ class Dom0:
         subprocess.run(["cp", "--sparse=always", image / "disk.img", folder / "disk.img"], check=True)
         shutil.copy(image / "key", folder / "key")
         self.qemu: subprocess.Popen[bytes] | None = None
+        self.failed = False  # a test has, and may have left something behind
         self.followed: dict[str, tuple[Path, subprocess.Popen[bytes]]] = {}
 
     def __enter__(self) -> Self:

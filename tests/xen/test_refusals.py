@@ -133,9 +133,10 @@ def test_a_thin_pool_that_is_nearly_full(story: Story) -> None:
     story.domain.whole()
 
 
-def greedy(dom0: Dom0) -> str:
-    """Write the configuration of a domain that takes all the memory that there is; return its path."""
-    free = int(dom0.ask("xl info free_memory"))
+def greedy(dom0: Dom0, more: int = 0) -> str:
+    """Write the configuration of a domain that takes all the memory that there is, and `more` MiB that will be free
+    when it is created; return its path."""
+    free = int(dom0.ask("xl info free_memory")) + more
     path = f"{FOLDER}/greedy.cfg"
     dom0.put(path, f"name = 'greedy'\ntype = 'pvh'\nkernel = '{FOLDER}/kernel'\nmemory = {free - 60}\n")
     return path
