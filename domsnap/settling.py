@@ -19,15 +19,19 @@ if TYPE_CHECKING:
 
 
 def status(domain: str, store: str, *, as_json: bool) -> int:
-    """Print each plan that did not come to its end, and each xl monitor that was left held, and what to do; 0 if there
-    is none, else 6."""
+    """Print each plan that did not come to its end, each xl monitor that was left held and each domain that was left
+    suspended, and what to do; 0 if there is none, else 6."""
     from executor import lock
     from executor.look.processes import stopped_monitors
+    from executor.migrate import BY_LIBRARY
+    from executor.recover import suspended
 
     left = _unfinished(domain, store)
     rows = [(past, lock.holder(past.plan.domains[0].uuid)) for _, past in left]
     busy = {past.plan.domains[0].name for past, held in rows if held}
     forgotten = [(name, pid) for name, pid in stopped_monitors() if domain in ("", name) and name not in busy]
+    still = [(name, domid) for name, domid in suspended() if domain in ("", name) and name not in busy]
+    attention = 6 if forgotten or still or any(not held for _, held in rows) else 0
     if as_json:
         emit(
             (
@@ -36,14 +40,15 @@ def status(domain: str, store: str, *, as_json: bool) -> int:
                         "version": 1,
                         "unfinished": [_json(past, held) for past, held in rows],
                         "stopped_monitors": [{"domain": name, "pid": pid} for name, pid in forgotten],
+                        "suspended": [{"domain": name, "domid": domid} for name, domid in still],
                     },
                     indent=2,
                 )
                 + "\n"
             ).encode()
         )
-        return 6 if forgotten or any(not held for _, held in rows) else 0
-    if not rows and not forgotten:
+        return attention
+    if not attention and not rows:
         emit_text("nothing is unfinished\n")
     for past, held in rows:
         emit_text(_text(past, held, store))
@@ -51,7 +56,10 @@ def status(domain: str, store: str, *, as_json: bool) -> int:
         emit_text(f"{safe(name)}: its xl monitor stands still: without it a reboot leaves the domain dead\n")
         if not any(past.plan.domains[0].name == name for past, _ in rows):
             emit_text(f"  no plan of this store holds it; let it go on: kill -s CONT {pid}\n")
-    return 6 if forgotten or any(not held for _, held in rows) else 0
+    for name, domid in still:
+        emit_text(f"{safe(name)}: its guest stands still, suspended; unless a save or a migration is at work on it:\n")
+        emit_text(f"  xl resume -- {domid}\n  or before Xen 4.20, which has no such command:\n  {BY_LIBRARY % domid}\n")
+    return attention
 
 
 def settle(how: Literal["resume", "abort"], domain: str, store: str, *, as_json: bool) -> int:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from executor import by_hand
 from executor.companion import Failed
 from executor.journal import Journal, Past, started
+from executor.live import Live
 from executor.monitors import nobody_listens
 from executor.perform import AfterEnd, Performer
 from executor.programs import Watch
@@ -56,6 +57,22 @@ class _Noted(Watch):
             text = f"memory: {done // 2**20} of {whole // 2**20} MiB, {rate / 2**20:.0f} MiB/s{left}"
             self.run.tell("progress", f"{text}; the guest has been standing still for {spent:.0f} s")
 
+    def captured(self, word: str, numbers: list[float]) -> None:
+        if word in ("xl", "ready"):
+            pid = int(numbers[0])
+            with suppress(OSError):
+                self.run.journal.note("captured", sync=False, pid=pid, started=started(pid))
+            return
+        size, pages, spent = numbers
+        times = pages * 4096 / self.run.plan.domains[0].memory
+        rate = size / spent / 2**20 if spent else 0
+        text = f"memory: {size / 2**20:.0f} MiB, {times:.1f} times what the guest has, {rate:.0f} MiB/s"
+        if word == "end":
+            self.run.stopped = time.monotonic()
+            self.run.tell("step", f"{text}, in {spent:.0f} s while it ran; now it stands still")
+        else:
+            self.run.tell("progress", f"{text}; the guest runs")
+
 
 @dataclass(slots=True)
 class Run:
@@ -78,7 +95,8 @@ class Run:
 
     def __post_init__(self) -> None:
         kind = AfterEnd if self.ended else Performer
-        self.performer = kind(self.signals, _Noted(self))
+        watch = _Noted(self)
+        self.performer = kind(self.signals, Live(self.plan.domains[0].uuid, watch), watch)
 
     def go(self) -> int:
         """Carry the plan out and return the exit status: 0, 1 a check failed, 3 stale, 5 undone, 6 attention needed,
@@ -87,13 +105,14 @@ class Run:
 
     def finish(self, past: Past) -> int:
         """Do what is left of a plan that was cut off after its commit; return the exit status, 0 or 6."""
-        self.armed, self.committed = past.armed, True
+        self.armed, self.committed, self.performer.live.left = past.armed, True, past.captured
         left = [step for step in self.plan.steps if step.number not in past.done]
         return self._end(lambda: self._steps(left, past.commands))
 
     def take_back(self, past: Past) -> int:
         """Undo a plan that was cut off before its commit; return the exit status, 5 or 6."""
         self.armed = [number for number in past.armed if number not in past.undone]
+        self.performer.live.left = past.captured
         self.signals.held = self.heedless = True
         return self._end(lambda: 5 if self.undo() else 6)
 

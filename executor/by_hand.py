@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from posixpath import dirname
 from typing import Any, assert_never
 
+from executor.migrate import BY_LIBRARY
 from executor.quote import join, quote
 from planner.commands import AwaitJob, Capture, Command, Qmp, Release, Rename, Run, Seal, Write, canonical, to_json
 
@@ -13,7 +14,7 @@ WHOLE = "sh THIS-SCRIPT --whole"  # how a script says whether a memory image is 
 
 
 def by_hand(command: Command) -> Iterator[str]:
-    """Yield the lines that do a command; raises NotImplementedError for the two of a live capture."""
+    """Yield the lines that do a command."""
     match command:
         case Run(argv=argv, when=when, unless=unless):
             told = f"{join(unless)} || {join(argv)}" if unless else join(argv)
@@ -40,8 +41,11 @@ def by_hand(command: Command) -> Iterator[str]:
         case Rename(source=source, target=target):
             yield f"test {quote(source)} -ef {quote(target)} || mv -f -T -- {quote(source)} {quote(target)}"
             yield f"sync -- {join(tuple(dict.fromkeys((dirname(target), dirname(source)))))}"
-        case Capture() | Release():
-            raise NotImplementedError
+        case Capture():
+            return  # nothing of it is left to do by the time that anything is done by hand
+        case Release(domid=domid):
+            yield f"xl resume -- {domid}  # if xl list shows it as ---ss-, on Xen 4.20 or later"
+            yield f"{BY_LIBRARY % domid}  # the same, before 4.20"
         case _:
             assert_never(command)
 

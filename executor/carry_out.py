@@ -10,7 +10,6 @@ from executor import journal, lock
 from executor.apply import Run, Tell
 from executor.guardian import watching
 from executor.signals import caught
-from planner.commands import Capture, Release
 from planner.plan import Plan
 from schema.diagnostic import Diagnostic, Refused
 
@@ -21,8 +20,6 @@ def carry_out(plan: Plan, tell: Tell, *, guard: bool = True) -> int:
 
     Raises Refused for a plan that cannot be carried out, Applied for one that was, lock.Locked while another runs.
     """
-    if any(isinstance(command, Capture | Release) for step in plan.steps for command in step.do):
-        raise Refused([_NO_LIVE])
     if not plan.steps:
         return 0
     subject = plan.domains[0]
@@ -64,10 +61,3 @@ def trust(folder: Path) -> None:
 
 def _untrusted(place: Path, what: str) -> Diagnostic:
     return Diagnostic("the store cannot be trusted", f"{place} {what}", "use a store that only root can write to")
-
-
-_NO_LIVE = Diagnostic(
-    "a live capture cannot be carried out yet",
-    "this version has no receiver for the memory of a running guest",
-    "use `capture: paused`",
-)

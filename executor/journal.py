@@ -74,7 +74,7 @@ class Past:
     """What a journal says was done: numbers of the steps armed, undone and done, commands done by step.
 
     status: the exit status if the run came to its end. child: pid and start time of the program that ran last.
-    boot: the machine's boot id then.
+    boot: the machine's boot id then. captured: pid and start time of the xl and the receiver of a live capture.
     """
 
     plan: Plan
@@ -86,6 +86,7 @@ class Past:
     child: tuple[int, int] | None = None
     status: int | None = None
     boot: str = ""
+    captured: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def open(self) -> bool:
@@ -115,6 +116,8 @@ def read(path: Path) -> Past:
                 past.armed.append(number)
             case {"event": "child", "pid": pid, "started": started}:
                 past.child = (pid, started)
+            case {"event": "captured", "pid": pid, "started": started}:
+                past.captured.append((pid, started))
             case {"event": "did", "step": number, "command": count}:
                 past.commands[number] = count
             case {"event": "done", "step": number}:

@@ -9,6 +9,7 @@ from typing import assert_never
 
 from executor import companion, programs
 from executor.companion import Failed
+from executor.live import Live
 from executor.monitors import Monitors
 from executor.signals import Signals
 from executor.stream import BrokenImage
@@ -25,11 +26,12 @@ _DONE = (
 class Performer:
     """Carries out commands; it holds the connections to the monitors. `watch` is told of each program."""
 
-    def __init__(self, signals: Signals, watch: programs.Watch | None = None) -> None:
-        self.signals, self.watch = signals, watch
+    def __init__(self, signals: Signals, live: Live, watch: programs.Watch | None = None) -> None:
+        self.signals, self.live, self.watch = signals, live, watch
         self.monitors = Monitors()
 
     def close(self) -> None:
+        self.live.close()
         self.monitors.close()
 
     def do(self, command: Command) -> None:
@@ -60,7 +62,7 @@ class Performer:
     def _do(self, command: Command) -> None:
         match command:
             case Run():
-                programs.run(command, self.signals, self.watch)
+                programs.run(command, self.signals, self.watch, self.live.window)
             case Qmp(monitor=monitor):
                 companion.qmp(self.monitors.to(monitor), to_json(command)["qmp"], self.signals)
             case AwaitJob(monitor=monitor):
@@ -71,8 +73,10 @@ class Performer:
                 _write(path, text)
             case Rename(source=source, target=target):
                 _rename(source, target)
-            case Capture() | Release():
-                raise Failed("a live capture cannot be carried out by this version; use `capture: paused`")
+            case Capture():
+                self.live.capture(command, self.signals)
+            case Release():
+                self.live.release(command)
             case _:
                 assert_never(command)
 

@@ -51,21 +51,28 @@ class Watch:
     def tick(self, argv: tuple[str, ...]) -> None:
         """Take note that it still runs."""
 
+    def captured(self, word: str, numbers: list[float]) -> None:
+        """Take note of what is told of a live capture: see executor/migrate.py."""
 
-def start(argv: tuple[str, ...], watch: Watch | None = None) -> Done:
+
+def surroundings() -> dict[str, str]:
+    """Return the environment of programs: messages in English, and programs only from where they are looked for."""
+    return {**os.environ, "LC_ALL": "C", "PATH": search_path()}
+
+
+def start(argv: tuple[str, ...], watch: Watch | None = None, window: int | None = None) -> Done:
     """Run a program to its end. Raises Failed if it cannot be started, Hung if it takes longer than its kind may.
 
     It has a session of its own: a Ctrl-C is for domsnap, and an xl that it interrupts would leave the guest suspended.
     Its output goes to memory: a daemon that it leaves behind (xl restore does) must not hold a pipe open, and the disk
     may be full.
     """
-    environment = {**os.environ, "LC_ALL": "C", "PATH": search_path()}
     out, err = (os.memfd_create(name) for name in ("out", "err"))
     try:
         try:
             process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment, start_new_session=True,
-                executable=_find(argv[0]),
+                argv, stdin=subprocess.DEVNULL if window is None else window, stdout=out, stderr=err,
+                env=surroundings(), start_new_session=True, executable=_find(argv[0]),
             )  # fmt: skip
         except OSError as error:
             raise Failed(f"{argv[0]}: {error.strerror}") from None
@@ -101,7 +108,7 @@ def patience() -> float:
         return PATIENCE
 
 
-def run(command: Run, signals: Signals, watch: Watch | None = None) -> None:
+def run(command: Run, signals: Signals, watch: Watch | None = None, window: int | None = None) -> None:
     """Carry out a command; raises Failed with what the program said, unless all is as the command wants it."""
     if command.when and start(command.when).status != 0:
         return
@@ -113,7 +120,7 @@ def run(command: Run, signals: Signals, watch: Watch | None = None) -> None:
     hung = False
     while True:
         try:
-            done = start(command.argv, watch)
+            done = start(command.argv, watch, window)
         except Hung:
             if hung or not command.within:
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -86,6 +87,17 @@ def domid_of(uuid: str) -> int | None:
         if uuid in words and len(words) > 1 and words[1].isdigit():
             return int(words[1])
     return None
+
+
+def suspended() -> list[tuple[str, int]]:
+    """Return the name and number of each domain that stands suspended, as one does whose xl was killed; none where xl
+    does not say."""
+    try:
+        done = programs.start(("xl", "list"))
+    except Failed:
+        return []
+    rows = (re.match(r"(.*\S) +(\d+) +\d+ +\d+ +---ss- ", line) for line in done.out.splitlines())
+    return [(row[1], int(row[2])) for row in rows if row]
 
 
 def _ended(past: Past) -> bool:

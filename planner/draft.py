@@ -158,6 +158,7 @@ class Draft:
         self._confirm_space()
         self._lay_transaction()
         self._lay_moves()
+        self._lay_live()
         return Plan(
             verb=self.verb,
             snapshot=self.spec.snapshot,
@@ -222,6 +223,19 @@ class Draft:
             if disks != record.disks:
                 moved = ", ".join(new.holder for old, new in zip(record.disks, disks, strict=True) if old != new)
                 self.add(RewriteRecord(replace(record, disks=disks), f"its image is now {moved}"), "moved")
+
+    def _lay_live(self) -> None:
+        """Let what a live capture's disks have become be undone once the guest runs again, not before.
+
+        It can run again at any time, should its receiver be killed; and until then the QEMU of an HVM guest has handed
+        its images over, and may not be asked to write to them.
+        """
+        if not self.live:
+            return
+        stop = next(entry.handle for entry in self.entries if entry.place == "stop")
+        for entry in [each for each in self.entries if each.undo_when == "held"]:
+            self.entries[entry.handle] = replace(entry, undo_when="free")
+            self.needs.setdefault(entry.handle, []).append(stop)
 
     def _steps(self) -> Iterable[Step]:
         entries = sorted(self.entries, key=lambda entry: (_RANK[entry.place], entry.handle))

@@ -43,7 +43,8 @@ class Internal(Method):
                 "use `external`, or `capture: paused`",
             )
         if live_hvm:
-            draft.add(TagImage(target.vdev, disk.path, target.snapshot, target.monitor), "storage", undo_when="held")
+            tag = TagImage(target.vdev, disk.path, target.snapshot, target.monitor, target.node)
+            draft.add(tag, "storage", undo_when="held")
         else:
             draft.transact(tag_action(target.vdev, target.monitor, target.node, target.snapshot, disk.path))
         self._estimate(target, image)

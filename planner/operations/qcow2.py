@@ -32,12 +32,14 @@ def tag_action(vdev: str, monitor: str, node: str, tag: str, image: str) -> Acti
 class TagImage(OnDisk):
     """Make an internal snapshot in an image that no QEMU is using: the domain is gone, or QEMU has made it inactive.
 
-    monitor: where to prove that QEMU has made its images inactive (QEMU 10 says so); "" for a domain that is gone.
+    monitor, node: where to prove that QEMU has made its images inactive (QEMU 10 says so), and by which name the image
+    is its own again once the guest runs; "" for a domain that is gone.
     """
 
     image: str
     tag: str
     monitor: str = ""
+    node: str = ""
 
     def title(self) -> str:
         return f"{self.vdev}: internal snapshot {self.tag} of {self.image}"
@@ -55,7 +57,12 @@ class TagImage(OnDisk):
         yield Run(("qemu-img", "snapshot", "-c", self.tag, "--", self.image))
 
     def undo(self) -> Iterator[Command]:
-        yield Run(("qemu-img", "snapshot", "-d", self.tag, "--", self.image), tolerates=NO_TAG)
+        argv = ("qemu-img", "snapshot", "-d", self.tag, "--", self.image)
+        if self.monitor:
+            named = {"device": self.node, "name": self.tag}
+            yield Qmp(self.monitor, "blockdev-snapshot-delete-internal-sync", named, tolerates=NO_TAG, offline=argv)
+        else:
+            yield Run(argv, tolerates=NO_TAG)
 
 
 @dataclass(frozen=True, slots=True)

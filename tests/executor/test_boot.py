@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from executor.live import Live
 from executor.perform import AfterEnd
+from executor.programs import Watch
 from executor.signals import Signals
 from planner.commands import Qmp
 from planner.plan import Verb
@@ -108,7 +110,7 @@ def test_what_a_guest_wrote_to_an_overlay_is_not_lost_when_that_is_undone(tmp_pa
     ):
         subprocess.run(words, check=True)
     argv = ("qemu-img", "commit", "-q", "-f", "qcow2", "--", str(overlay))
-    performer = AfterEnd(Signals())
+    performer = AfterEnd(Signals(), Live("", Watch()))
     performer.do(Qmp("/nowhere", "block-commit", when=("query-block", "x"), offline=argv))
     performer.close()
     read = subprocess.run(

@@ -115,6 +115,20 @@ def test_what_an_undo_needs_is_undone_before_it(plan: Plan) -> None:
 
 
 @every
+def test_after_a_live_capture_no_disk_is_undone_before_the_guest_runs_again(plan: Plan) -> None:
+    """It runs again as soon as its receiver is gone, whatever anybody wants; until then QEMU may have let go of the
+    images of an HVM guest."""
+    live = next((step for step in plan.steps if any(isinstance(command, Capture) for command in step.do)), None)
+    if live:
+        assert not [step for step in plan.steps if step.undo_when == "held"]
+        for step in plan.steps:
+            if live.number < step.number <= plan.commit and step.undo and step.phase == "freeze":
+                offline = [c for c in step.undo if isinstance(c, Run) and c.argv[0] == "qemu-img"]
+                if "overlay" in step.title or "takes over" in step.title or "internal" in step.title:
+                    assert live.number in step.undo_needs and not offline, step.title
+
+
+@every
 def test_the_record_is_the_last_thing_published(plan: Plan) -> None:
     titles = [step.title for step in plan.steps]
     if plan.verb == "create":

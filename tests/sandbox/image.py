@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -55,19 +55,37 @@ def write_stream(
     file: int, memory: bytes, device: bytes, version: tuple[int, int], wait: Callable[[int], None]
 ) -> None:
     """Write libxl's stream: the pages that hold anything, then QEMU's state; `wait` is told how many bytes went out."""
+    write_passes(file, [pages(memory)], lambda: device, version, wait)
+
+
+def pages(memory: bytes, before: bytes = b"") -> dict[int, bytes]:
+    """Return the pages by number that differ from what they were before; those that hold anything if that is b""."""
+    before = before or bytes(len(memory))
+    parts = {at // PAGE: memory[at : at + PAGE] for at in range(0, len(memory), PAGE)}
+    return {number: page for number, page in parts.items() if page != before[number * PAGE : (number + 1) * PAGE]}
+
+
+def write_passes(
+    file: int,
+    passes: Iterable[Mapping[int, bytes]],
+    device: Callable[[], bytes],
+    version: tuple[int, int],
+    wait: Callable[[int], None],
+) -> None:
+    """Write libxl's stream of pages in several passes, the later ones over the earlier, then QEMU's state of then."""
     _put(file, _LIBXL + _record(_LIBXC_CONTEXT))
     _put(file, _LIBXC + struct.pack("<IHHII", 2, PAGE.bit_length() - 1, 0, *version))
     # As Xen 4.17 and 4.20 begin; nobody here reads the policies.
     _put(file, _record(_CPUID_POLICY, bytes(1152)) + _record(_MSR_POLICY, bytes(32)) + _record(_STATIC_DATA_END))
-    numbers = [at // PAGE for at in range(0, len(memory), PAGE) if any(memory[at : at + PAGE])]
-    for first in range(0, len(numbers), _AT_ONCE):
-        part = numbers[first : first + _AT_ONCE]
-        pages = b"".join(memory[number * PAGE : (number + 1) * PAGE] for number in part)
-        _put(file, _record(_PAGE_DATA, struct.pack(f"<II{len(part)}Q", len(part), 0, *part) + pages))
-        wait(len(pages))
-    _put(
-        file, _record(_END) + _record(_EMULATOR_CONTEXT, struct.pack("<II", _UPSTREAM_QEMU, 0) + device) + _record(_END)
-    )
+    for each in passes:
+        numbers = list(each)
+        for first in range(0, len(numbers), _AT_ONCE):
+            part = numbers[first : first + _AT_ONCE]
+            data = b"".join(each[number] for number in part)
+            _put(file, _record(_PAGE_DATA, struct.pack(f"<II{len(part)}Q", len(part), 0, *part) + data))
+            wait(len(data))
+    state = struct.pack("<II", _UPSTREAM_QEMU, 0) + device()
+    _put(file, _record(_END) + _record(_EMULATOR_CONTEXT, state) + _record(_END))
 
 
 def _put(file: int, data: bytes) -> None:

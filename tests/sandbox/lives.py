@@ -84,11 +84,11 @@ def save(host: Host, options: set[str], who: str, file: str, text: str = "") -> 
     try:
         head = image.write_head(out, json.dumps(said).encode())
         say(f"Saving to {file} new xl format (info {head.info})")
-        _suspend(host, domain)
+        suspend(host, domain)
         _write(host, domain, out)
     except (OSError, qemu.Trouble, Failure) as error:
         say(*(error.said if isinstance(error, Failure) else [f"libxl: error: {error}"]))
-        _resume(domain)
+        let_go(domain)
         raise Failure("Failed to save domain, resuming domain") from None
     finally:
         os.close(out)
@@ -100,7 +100,7 @@ def save(host: Host, options: set[str], who: str, file: str, text: str = "") -> 
         domains.remove(domain)
 
 
-def _resume(domain: Domain) -> None:
+def let_go(domain: Domain) -> None:
     try:
         if domain.held == "suspended":
             _go(domain)
@@ -108,7 +108,7 @@ def _resume(domain: Domain) -> None:
         say(f"libxl: error: libxl_dom_suspend.c:682:domain_resume_done: Domain {domain.domid}:{trouble}")
 
 
-def _suspend(host: Host, domain: Domain) -> None:
+def suspend(host: Host, domain: Domain) -> None:
     """Let the guest agree to be suspended, which one that does not run cannot do (light/libxl_dom_suspend.c).
 
     One that is suspended already is as good as one that agrees: seen on Xen 4.17.
@@ -131,16 +131,28 @@ def _suspend(host: Host, domain: Domain) -> None:
 
 def _write(host: Host, domain: Domain, out: int) -> None:
     def wait(count: int) -> None:
-        if host.save_rate:
-            time.sleep(count / host.save_rate)
+        take_time(host, count)
         if host.save_fails:
             raise OSError(28, "No space left on device")
 
-    state = domain.folder / "saved"
+    image.write_stream(out, memory(domain), state(domain, live=False), host.version, wait)
+
+
+def take_time(host: Host, count: int) -> None:
+    if host.save_rate:
+        time.sleep(count / host.save_rate)
+
+
+def memory(domain: Domain) -> bytes:
+    return (domain.folder / "ram").read_bytes()
+
+
+def state(domain: Domain, *, live: bool) -> bytes:
+    """Return QEMU's state. Where it is to go on elsewhere (`live`), QEMU hands its images over with it."""
+    file = domain.folder / "saved"
     with domain.ask() as monitor:
-        monitor("xen-save-devices-state", filename=str(state), live=False)
-    memory = (domain.folder / "ram").read_bytes()
-    image.write_stream(out, memory, state.read_bytes(), host.version, wait)
+        monitor("xen-save-devices-state", filename=str(file), live=live)
+    return file.read_bytes()
 
 
 def restore(host: Host, options: set[str], *files: str) -> None:

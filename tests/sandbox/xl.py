@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.sandbox import config, domains, listing, lives, qemu
+from tests.sandbox import config, domains, listing, lives, migrate, qemu
 from tests.sandbox.toolstack import Failure, Host, say
 
 
@@ -37,6 +37,7 @@ COMMANDS = {
     "create": Command(lives.create, "<ConfigFile> [options] [vars]", "pnqecFV", ("quiet",)),
     "save": Command(lives.save, "[options] <Domain> <CheckpointFile> [<ConfigFile>]", "cpD", (), (2, 3)),
     "restore": Command(lives.restore, "[options] [<ConfigFile>] <CheckpointFile>", "pedVAFc", (), (1, 2)),
+    "migrate": Command(migrate.migrate, "[options] <Domain> <host>", "s:C:epD", ("live", "debug"), (2, 2)),
     "pause": Command(lives.pause, "<Domain>"),
     "unpause": Command(lives.unpause, "<Domain>", about="Unpause a paused domain."),
     "resume": Command(lives.resume, "<Domain>"),
@@ -88,6 +89,7 @@ def main(argv: list[str]) -> int:
     try:
         call(Host(root, **json.loads((root / "host.json").read_text())), argv[1:])
     except Failure as failure:
-        say(*failure.said)
+        if failure.said:
+            say(*failure.said)
         return failure.status
     return 0
