@@ -17,7 +17,7 @@ _STOOD = re.compile(r"it stood still for ([0-9.]+) s")
 
 
 class Story:
-    """A domain that runs. way: apply, or script."""
+    """A domain that runs. way: apply, live (apply, and memory is captured live), or script."""
 
     def __init__(self, dom0: Dom0, name: str, kind: str, disks: Disks, way: str, *, dirty: int = 0) -> None:
         self.dom0, self.disks, self.way = dom0, disks, way
@@ -33,10 +33,11 @@ class Story:
         """Write the spec; return the command that carries a verb out: create, revert or delete."""
         methods = "".join(f"  {vdev}: {method}\n" for vdev, (_, method) in self.disks.items())
         text = f"version: 1\ndomain: {self.domain.name}\nsnapshot: {snapshot}\ndisks:\n{methods}"
+        text += "memory: {capture: live}\n" if self.way == "live" else ""
         file = f"/root/{self.domain.name}-{snapshot}.yaml"
         self.dom0.put(file, text)
         words = " ".join([file, *([] if verb == "create" else [f"--{verb}"]), *more])
-        if self.way == "apply":
+        if self.way in ("apply", "live"):
             return f"domsnap apply {words} --yes"
         return f"domsnap script {words} -o /root/script.sh && dash /root/script.sh"
 

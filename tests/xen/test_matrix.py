@@ -16,6 +16,7 @@ QCOW2: Disks = {
     "xvda": ("qcow2", "internal"), "xvdb": ("xfs", "reflink"), "xvdc": ("qcow2", "external"),
     "xvdd": ("swap", "{method: exclude, reason: swap}"),
 }  # fmt: skip
+QCOW2_AND_THIN: Disks = {"xvda": ("qcow2", "external"), "xvdb": ("thin", "lvm")}
 SERVED_BY_NO_QEMU: Disks = {"xvda": ("thick", "lvm"), "xvdb": ("thin", "lvm")}
 # kind of domain, disks, way, what is done: +NAME create, <NAME revert, <<NAME revert and discard, -NAME delete, off, on
 THERE_AND_BACK = "+one <one -pre-revert-1 -one"
@@ -35,6 +36,7 @@ CELLS: dict[str, tuple[str, Disks, str, str]] = {
     "pv alone script": ("pv", {"xvda": ("qcow2", "internal")}, "script", "+one off on <one <<one -pre-revert-1 -one"),
     "pvh branches apply": ("pvh", FOUR, "apply", BRANCHES),
     "pvh branches script": ("pvh", QCOW2, "script", BRANCHES),
+    "pvh external and thin live": ("pvh", QCOW2_AND_THIN, "live", "+one +two <<one -one -two"),
     "pvh qcow2 twice apply": ("pvh", QCOW2, "apply", "+one +two <<one <<two <<two off <<one -one -two"),
 }
 
