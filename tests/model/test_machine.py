@@ -194,7 +194,13 @@ def test_a_short_life(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.mark.slow
-def test_long_lives() -> None:
+def test_longer_lives() -> None:
+    run_life(settings(QUICK, max_examples=1500, stateful_step_count=60))
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_long_lives_that_nobody_has_lived_before() -> None:
     run_life(settings(QUICK, max_examples=6000, stateful_step_count=60, derandomize=False))
 
 

@@ -36,7 +36,7 @@ CELLS: dict[str, tuple[str, Disks, str, str]] = {
     "pv alone script": ("pv", {"xvda": ("qcow2", "internal")}, "script", "+one off on <one <<one -pre-revert-1 -one"),
     "pvh branches apply": ("pvh", FOUR, "apply", BRANCHES),
     "pvh branches script": ("pvh", QCOW2, "script", BRANCHES),
-    "pvh external and thin live": ("pvh", QCOW2_AND_THIN, "live", "+one +two <<one -one -two"),
+    "pvh external and thin live": ("pvh", QCOW2_AND_THIN, "live", "+one <<one -one"),
     "pvh qcow2 twice apply": ("pvh", QCOW2, "apply", "+one +two <<one <<two <<two off <<one -one -two"),
 }
 
