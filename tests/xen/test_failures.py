@@ -34,6 +34,7 @@ def meanwhile(story: Story, verb: str, snapshot: str, step: str, act: str, statu
     return story.dom0.ask(line, status=status)
 
 
+@pytest.mark.smoke
 def test_lvcreate_fails(story: Story) -> None:
     """Somebody takes the room in the volume group while the memory is written."""
     before = story.left()

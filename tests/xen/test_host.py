@@ -33,6 +33,7 @@ def test_a_guest_that_starts_anew_finds_what_it_has_written(story: Story) -> Non
         story.domain.again(f"xl reboot {story.domain.name}")
 
 
+@pytest.mark.smoke
 def test_a_guest_at_work_goes_back_to_files_that_are_whole(dom0: Dom0) -> None:
     """It writes to an ext4 and to its memory all the time. It reads its files back, all of them when it starts."""
     disks = {"xvda": ("qcow2", "external"), "xvdb": ("files", "lvm")}

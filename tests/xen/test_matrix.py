@@ -41,7 +41,10 @@ CELLS: dict[str, tuple[str, Disks, str, str]] = {
 }
 
 
-@pytest.mark.parametrize("cell", CELLS)
+SMOKE = ("pv qcow2 apply", "pvh external and thin live")
+
+
+@pytest.mark.parametrize("cell", [pytest.param(cell, marks=[pytest.mark.smoke] * (cell in SMOKE)) for cell in CELLS])
 def test_there_and_back(dom0: Dom0, cell: str, stopped: Stopped) -> None:
     kind, disks, way, told = CELLS[cell]
     story = Story(dom0, "web01", kind, disks, way)
