@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from domsnap.course import course, running
 from domsnap.terminal import safe
 from domsnap.told import SYMBOLS, how_long, pause, tally, title, undone
-from planner.commands import AwaitJob, Capture, Command, Qmp, Release, Rename, Run, Seal, Write
+from planner.commands import AwaitJob, Capture, Command, Compact, Qmp, Release, Rename, Run, Seal, Write
 from planner.plan import Plan, Step
 
 # What Mermaid's grammar gives no meaning to anywhere in a label; all else is written as an entity.
@@ -84,7 +84,7 @@ def _who(command: Command) -> str:
             return "xl"
         case Run(argv):
             return "xl" if argv[0] in _XL else "storage"
-        case Seal() | Write() | Rename():
+        case Seal() | Compact() | Write() | Rename():
             return "storage"
 
 

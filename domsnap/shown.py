@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from domsnap.terminal import safe
-from planner.commands import AwaitJob, Capture, Command, Qmp, Release, Rename, Run, Seal, Write, canonical
+from planner.commands import AwaitJob, Capture, Command, Compact, Qmp, Release, Rename, Run, Seal, Write, canonical
 
 
 def shown(command: Command) -> str:
@@ -33,6 +33,9 @@ def shown(command: Command) -> str:
         case Seal(image, digest):
             note = f", write its SHA-256 to {_words((digest,))}" if digest else ""
             return f"# walk {_words((image,))} to its END record, sync it{note}"
+        case Compact(image, target):
+            paths = f"{_words((image,))} to {_words((target,))}"
+            return f"# copy {paths} with the last copy of each page alone, sync it, let the record name it"
         case Write(path, text):
             length = len(text.encode(errors="surrogateescape"))
             return f"# write {length} bytes to the new file {_words((path,))}, and sync it"

@@ -8,7 +8,7 @@ from collections import Counter
 from domsnap.course import course, running
 from domsnap.terminal import safe
 from domsnap.units import duration
-from planner.commands import AwaitJob, Capture, Command, Qmp, Release, Rename, Run, Seal, Write
+from planner.commands import AwaitJob, Capture, Command, Compact, Qmp, Release, Rename, Run, Seal, Write
 from planner.operation import Effect
 from planner.plan import Plan, Space, Step, Verb
 
@@ -129,7 +129,7 @@ def _word(command: Command) -> str:
             return "rename back"
         case Release():
             return "let the guest go"
-        case AwaitJob() | Capture() | Seal() | Write():
+        case AwaitJob() | Capture() | Seal() | Compact() | Write():
             return ""
 
 

@@ -17,7 +17,7 @@ from executor.monitors import nobody_listens
 from executor.perform import AfterEnd, Performer
 from executor.programs import Watch
 from executor.signals import Signals
-from planner.commands import Command
+from planner.commands import Command, Compact
 from planner.plan import Plan, Step, introduced, monitors, no_return, rollback
 
 Kind = Literal["step", "progress", "undo", "trouble", "end", "hand"]
@@ -56,6 +56,9 @@ class _Noted(Watch):
             left = f", {max(0, whole - done) / rate:.0f} s left" if rate else ""
             text = f"memory: {done // 2**20} of {whole // 2**20} MiB, {rate / 2**20:.0f} MiB/s{left}"
             self.run.tell("progress", f"{text}; the guest has been standing still for {spent:.0f} s")
+
+    def told(self, text: str, *, passing: bool = False) -> None:
+        self.run.tell("progress" if passing else "step", text)
 
     def captured(self, word: str, numbers: list[float]) -> None:
         if word in ("xl", "ready"):
@@ -155,11 +158,7 @@ class Run:
         for count, command in enumerate(step.do, 1):
             if count <= did:
                 continue
-            if again:
-                self._look_up()
-                self.performer.do_again(command)
-            else:
-                self._do(command)
+            self._do(command, again=again)
             self.note("did", step=step.number, command=count)
         for command in step.after:
             self._do(command)
@@ -180,10 +179,14 @@ class Run:
             if self.stopped:
                 self.tell("end", f"the guest runs; it stood still for {time.monotonic() - self.stopped:.2f} s")
 
-    def _do(self, command: Command) -> None:
-        self._look_up()
-        self.performer.do(command)
-        self._look_up()
+    def _do(self, command: Command, *, again: bool = False) -> None:
+        """Do a command, or what may be left of it. A signal ends what is not needed, not the plan."""
+        needed = not isinstance(command, Compact)
+        if needed:
+            self._look_up()
+        (self.performer.do_again if again else self.performer.do)(command)
+        if needed and not again:
+            self._look_up()
 
     def note(self, event: str, *, sync: bool = True, **said: Any) -> None:
         """Note something in the journal. Raises Failed if that is impossible; an undo, or what follows the commit,

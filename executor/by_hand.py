@@ -8,7 +8,20 @@ from typing import Any, assert_never
 
 from executor.migrate import BY_LIBRARY
 from executor.quote import join, quote
-from planner.commands import AwaitJob, Capture, Command, Qmp, Release, Rename, Run, Seal, Write, canonical, to_json
+from planner.commands import (
+    AwaitJob,
+    Capture,
+    Command,
+    Compact,
+    Qmp,
+    Release,
+    Rename,
+    Run,
+    Seal,
+    Write,
+    canonical,
+    to_json,
+)
 
 WHOLE = "sh THIS-SCRIPT --whole"  # how a script says whether a memory image is complete
 
@@ -41,8 +54,8 @@ def by_hand(command: Command) -> Iterator[str]:
         case Rename(source=source, target=target):
             yield f"test {quote(source)} -ef {quote(target)} || mv -f -T -- {quote(source)} {quote(target)}"
             yield f"sync -- {join(tuple(dict.fromkeys((dirname(target), dirname(source)))))}"
-        case Capture():
-            return  # nothing of it is left to do by the time that anything is done by hand
+        case Capture() | Compact():
+            return  # nothing of the one is left to do by the time that anything is done by hand; the other need not be
         case Release(domid=domid):
             yield f"xl resume -- {domid}  # if xl list shows it as ---ss-, on Xen 4.20 or later"
             yield f"{BY_LIBRARY % domid}  # the same, before 4.20"

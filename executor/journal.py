@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from executor.durable import sync_folder
 from executor.lock import now
 from planner.plan import Plan, plan_from_json
 
@@ -65,7 +66,7 @@ def begin(plan: Plan, folder: Path) -> Journal:
     journal = Journal(path, new=True)
     journal.note("plan", version=VERSION, plan=json.loads(plan.text()), boot=boot())
     for each in (place, folder):
-        _sync_folder(each)
+        sync_folder(each)
     return journal
 
 
@@ -147,11 +148,3 @@ def started(pid: int) -> int:
         return 0 if fields[0] in "ZX" else int(fields[19])
     except (OSError, IndexError, ValueError):
         return 0
-
-
-def _sync_folder(path: Path) -> None:
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from pathlib import Path
 from typing import assert_never
 
-from executor import companion, programs
+from executor import compact, companion, durable, programs
 from executor.companion import Failed
 from executor.live import Live
 from executor.monitors import Monitors
 from executor.signals import Signals
 from executor.stream import BrokenImage
-from planner.commands import AwaitJob, Capture, Command, Qmp, Release, Rename, Run, Seal, Write, to_json
+from planner.commands import AwaitJob, Capture, Command, Compact, Qmp, Release, Rename, Run, Seal, Write, to_json
 
 # What QEMU says of a request that was carried out before: a node or job that is there, a node, tag or job that is gone,
 # a job that has done what it is told to do.
@@ -51,6 +50,8 @@ class Performer:
                 return
             case Write(path=path) | Seal(digest=path) if path and os.path.lexists(path):
                 os.unlink(path)
+            case Compact():
+                compact.clear(command)
             case AwaitJob():
                 command = replace(command, optional=True)
             case Qmp(tolerates=tolerates):
@@ -69,10 +70,12 @@ class Performer:
                 companion.await_job(self.monitors.to(monitor), to_json(command)["await-job"], self.signals)
             case Seal():
                 companion.seal(to_json(command)["seal"], self.signals)
+            case Compact():
+                compact.compact(command, self.signals, self.watch or programs.Watch())
             case Write(path=path, text=text):
-                _write(path, text)
+                durable.write(path, text)
             case Rename(source=source, target=target):
-                _rename(source, target)
+                durable.rename(source, target)
             case Capture():
                 self.live.capture(command, self.signals)
             case Release():
@@ -91,6 +94,8 @@ class AfterEnd(Performer):
         match command:
             case AwaitJob() | Capture() | Release():
                 return
+            case Compact():  # nothing that domains should wait for
+                compact.settle(command)
             case Run() if command.argv[0] in ("xl", "kill"):
                 return
             case Run() if any(word.startswith("/proc/") for word in (*command.argv, *command.when)):
@@ -100,24 +105,3 @@ class AfterEnd(Performer):
                     programs.run(Run(argv, tolerates=tolerates), self.signals, self.watch)
             case _:
                 super()._do(command)
-
-
-def _write(path: str, text: str) -> None:
-    """Write a new file and make it durable."""
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(file, "wb") as stream:
-        stream.write(text.encode("utf-8", "surrogateescape"))
-        stream.flush()
-        os.fsync(file)
-
-
-def _rename(source: str, target: str) -> None:
-    """Rename over what is there, and make it durable. Two names of one file are left as they are (rename(2))."""
-    if not (os.path.exists(target) and os.path.samefile(source, target)):
-        os.rename(source, target)
-    for folder in dict.fromkeys((Path(target).parent, Path(source).parent)):
-        file = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(file)
-        finally:
-            os.close(file)

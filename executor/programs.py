@@ -51,6 +51,9 @@ class Watch:
     def tick(self, argv: tuple[str, ...]) -> None:
         """Take note that it still runs."""
 
+    def told(self, text: str, *, passing: bool = False) -> None:
+        """Take note of what is worth saying; `passing` until the next of its kind is told."""
+
     def captured(self, word: str, numbers: list[float]) -> None:
         """Take note of what is told of a live capture: see executor/migrate.py."""
 

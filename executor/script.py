@@ -11,7 +11,20 @@ from typing import TYPE_CHECKING, assert_never
 
 from executor import by_hand
 from executor.quote import join, quote
-from planner.commands import AwaitJob, Capture, Command, Qmp, Release, Rename, Run, Seal, Write, canonical, to_json
+from planner.commands import (
+    AwaitJob,
+    Capture,
+    Command,
+    Compact,
+    Qmp,
+    Release,
+    Rename,
+    Run,
+    Seal,
+    Write,
+    canonical,
+    to_json,
+)
 from planner.plan import Plan, Step, introduced, monitors, no_return, rollback
 from schema.diagnostic import Diagnostic, Refused
 
@@ -171,6 +184,8 @@ def lines(command: Command, failure: str) -> Iterator[str]:
             yield f"rename {quote(source)} {quote(target)} || {failure}"
             folders = dict.fromkeys((dirname(target), dirname(source)))
             yield f"run sync -- {join(tuple(folders))} || {failure}"
+        case Compact(image=image):
+            yield _comment(f"{image} stays as it came: `domsnap apply` would compact it, a script does not")
         case Capture() | Release():
             raise Refused([_NO_LIVE])
         case _:
@@ -209,9 +224,9 @@ def _undos_by_hand(plan: Plan) -> Iterator[str]:
 
 def _rest(plan: Plan) -> Iterator[str]:
     for step in plan.steps:
-        if step.number > plan.commit and step.do:
+        if step.number > plan.commit and (told := list(_told(step.do))):
             yield f'if [ "$1" -le {step.number} ]; then'
-            yield from _told(step.do)
+            yield from told
             yield "fi"
 
 

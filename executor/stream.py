@@ -21,9 +21,10 @@ class BrokenImage(ValueError):
     """The file is not a complete memory image; the message says what is wrong, and at which byte."""
 
 
-def walk(file: BinaryIO) -> int:
+def walk(file: BinaryIO, tell: Callable[[int, int, int], None] | None = None) -> int:
     """Follow a memory image from its start to its END record and the end of the file; return its size in bytes.
 
+    tell: is told of each record of the memory: its type, where its body begins, how long that is without its padding.
     Raises BrokenImage. Page data is passed over, not read.
     """
     size = os.fstat(file.fileno()).st_size
@@ -49,7 +50,7 @@ def walk(file: BinaryIO) -> int:
         skip(-(-length // 8) * 8, "a record")
         if kind == LIBXC_CONTEXT:
             context = True
-            _libxc(read, skip)
+            _libxc(read, skip, lambda kind, length: tell(kind, file.tell(), length) if tell else None)
         if kind == END:
             break
     if not context:
@@ -59,7 +60,9 @@ def walk(file: BinaryIO) -> int:
     return size
 
 
-def _libxc(read: Callable[[str, str], tuple[int, ...]], skip: Callable[[int, str], None]) -> None:
+def _libxc(
+    read: Callable[[str, str], tuple[int, ...]], skip: Callable[[int, str], None], tell: Callable[[int, int], None]
+) -> None:
     marker, magic, version, options, _, _ = read(">QIIHHI", "the memory's header")
     if (marker, magic) != (LIBXC_MARKER, LIBXC_MAGIC) or version not in (2, 3) or options & 1:
         raise BrokenImage("its memory is not in libxc's format")
@@ -68,6 +71,7 @@ def _libxc(read: Callable[[str, str], tuple[int, ...]], skip: Callable[[int, str
         kind, length = read("<II", "a record of the memory")
         if _FAR <= kind < _OPTIONAL:
             raise BrokenImage(f"a memory record of the impossible type {kind}")
+        tell(kind, length)
         skip(-(-length // 8) * 8, "a record of the memory")
         if kind == 0:
             return

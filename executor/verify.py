@@ -70,18 +70,18 @@ def _memory(record: Record, progress: Progress | None) -> str:
                 size = walk(file)
             except BrokenImage as error:
                 raise NotFine("altered", f"{image} is not a whole memory image: {error}") from None
-            wanted = _noted(image)
+            wanted = noted(image)
             if _digest(file, size, progress) != wanted:
                 raise NotFine("altered", f"{image} is not what was written: its SHA-256 is another")
     except NotFine as error:
-        beside = f"{record.folder}/memory"
+        beside = f"{record.folder}/{os.path.basename(image)}"
         if error.outcome == "lost" and image != beside and os.path.isfile(beside):
             raise NotFine("lost", f"{error}; {beside} is: was the folder moved?") from None
         raise
     return f"{image}: whole, and its SHA-256 is as written"
 
 
-def _noted(image: str) -> str:
+def noted(image: str) -> str:
     """Return the digest that was written beside a memory image, for `sha256sum -c` to read; raises NotFine."""
     path = f"{image}.sha256"
     try:

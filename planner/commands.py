@@ -105,6 +105,19 @@ class Seal:
 
 
 @dataclass(frozen=True, slots=True)
+class Compact:
+    """Make `target` of a published memory image: the last copy of each page in it, and all else; its SHA-256 goes
+    beside it, to a file of its name with `.sha256`. Then the record, which names the image, is replaced by `text`,
+    which names `target`, and the image removed with its digest. Where that fails, or is not worth it, image and record
+    stay as they are, and it is a success: the snapshot is whole either way."""
+
+    image: str
+    target: str
+    record: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Write:
     """A new small file, mode 0600, made durable; fails if the path exists."""
 
@@ -120,11 +133,11 @@ class Rename:
     target: str
 
 
-Command = Run | Qmp | AwaitJob | Capture | Release | Seal | Write | Rename
+Command = Run | Qmp | AwaitJob | Capture | Release | Seal | Compact | Write | Rename
 
 _KINDS: dict[str, type[Command]] = {
     "run": Run, "qmp": Qmp, "await-job": AwaitJob, "capture": Capture,
-    "release": Release, "seal": Seal, "write": Write, "rename": Rename,
+    "release": Release, "seal": Seal, "compact": Compact, "write": Write, "rename": Rename,
 }  # fmt: skip
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from planner import names
 from planner.draft import Draft
 from planner.estimate import estimate_memory
 from planner.facts import Disk, Held, Record
 from planner.methods import METHODS, suitable
 from planner.methods.method import Target
 from planner.operations.domain import CaptureLive, FreeMonitor, HoldMonitor, ReleaseGuest, SaveMemory, Unpause
-from planner.operations.store import MakeFolder, MarkCurrent, PublishMemory, PublishRecord
+from planner.operations.store import CompactMemory, MakeFolder, MarkCurrent, PublishMemory, PublishRecord
 from planner.plan import DiskRow
 from planner.refusals import refuse_features, refuse_live, refuse_state
 from schema import spec as language
@@ -40,14 +41,19 @@ def create(draft: Draft) -> None:
                 "assume",
                 "xen",
             )
-    stop = CaptureLive(name, domid, uuid, part) if draft.live else SaveMemory(name, domid, uuid, part)
+    made = (image, names.compacted(image)) if spec.memory.compact else (image,)
+    later = tuple(f"{path}{end}" for path in made for end in ("", ".sha256"))
+    stop = CaptureLive(name, domid, uuid, part, later) if draft.live else SaveMemory(name, domid, uuid, part)
     draft.add(stop, "stop", undo_when="thaw", guards=[folder, *held])
     draft.add(ReleaseGuest(name, domid, uuid) if draft.live else Unpause(name, domid, uuid), "go")
     if domain.xl_monitor and held:
         draft.add(FreeMonitor(name, domain.xl_monitor), "release")
     draft.add(PublishMemory(part, image), "publish")
-    draft.add(PublishRecord(record(draft, spec.snapshot, holds, image)), "publish")
+    published = record(draft, spec.snapshot, holds, image)
+    draft.add(PublishRecord(published), "publish")
     draft.add(MarkCurrent(f"{spec.store}/{name}", spec.snapshot), "last")
+    if draft.live and spec.memory.compact:
+        draft.add(CompactMemory(published), "compact")
     estimate_memory(draft, image)
     _warn_shared_filesystem(draft, image)
 

@@ -23,6 +23,7 @@ PLACES: dict[str, Phase] = {
     "stop": "freeze", "storage": "freeze", "transaction": "freeze", "rename": "freeze",
     "go": "thaw", "release": "thaw",
     "jobs": "finish", "settle": "finish", "moved": "finish", "remove": "finish", "publish": "finish", "last": "finish",
+    "compact": "finish",
 }  # fmt: skip
 _RANK = {place: rank for rank, place in enumerate(PLACES)}
 

@@ -20,7 +20,8 @@ def estimate_memory(draft: Draft, image: str) -> None:
     memory, rate = draft.domain.memory, draft.facts.host.save_rate
     size = image_size(memory)
     if draft.live:
-        draft.need(image, 2 * size, "memory image, twice: a live one holds again each page that changes")
+        until = ", until it is compacted" if draft.spec.memory.compact else ""
+        draft.need(image, 2 * size, f"memory image, twice: a live one holds again each page that changes{until}")
         draft.stop(100, 1000, "a live capture stops the guest for its last dirty pages only")
         return
     draft.need(image, size, "memory image")

@@ -195,7 +195,8 @@ class Held:
 @dataclass(frozen=True, slots=True)
 class Record:
     """A snapshot of the store. `memory` is the path of its memory image, "" for a domain that was off; `memory_size`
-    bytes of domain memory. `folder` is where the record lies."""
+    bytes of domain memory. `folder` is where the record lies. compacted: the image was made of what a live capture
+    wrote (see planner/names.py)."""
 
     domain: str
     uuid: str
@@ -210,6 +211,7 @@ class Record:
     capture: str = "paused"
     memory: str = ""
     memory_size: int = 0
+    compacted: bool = False
     xen: str = ""
     spec: str = ""
 

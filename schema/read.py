@@ -80,7 +80,7 @@ def _spec(document: Document) -> Spec:
         domain=str(value["domain"]),
         snapshot=str(value["snapshot"]),
         description=str(value.get("description", "")),
-        memory=Memory(memory.get("capture", "paused"), memory.get("file")),
+        memory=Memory(memory.get("capture", "paused"), memory.get("file"), memory.get("compact", True)),
         disks=tuple(_disk(vdev, said) for vdev, said in value.get("disks", {}).items()),
         store=str(value.get("store", DEFAULT_STORE)),
         assume=Assume(**{**assume, "memory": size(assume["memory"])}) if assume else None,

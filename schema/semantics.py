@@ -62,6 +62,7 @@ def semantics(document: Document) -> Iterator[Diagnostic]:
     yield from _reserved(document, value)
     yield from _bytes(document, _mapping(value.get("assume")).get("memory"), ("assume", "memory"))
     yield from _paths(document, value, disks, memory)
+    yield from _memory(document, memory)
     for vdev, disk in disks.items():
         if isinstance(disk, dict):
             yield from _disk(document, ("disks", vdev), disk)
@@ -116,6 +117,16 @@ def _paths(
         if isinstance(store, str) and isinstance(text, str) and (store == text or store.startswith(f"{text}/")):
             yield _say(document, "the store lies inside an image", f"{shown(text)} is the image of {path[1]}",
                        "choose a folder for `store`", ("store",))  # fmt: skip
+
+
+def _memory(document: Document, memory: dict[str, Any]) -> Iterator[Diagnostic]:
+    capture = memory.get("capture", "paused")
+    for key in ("compact",):
+        if key in memory and capture == "paused":
+            detail = f"`{key}` is about a copy that is made while the guest runs; the capture here is paused"
+            yield _say(
+                document, "only for a live capture", detail, "leave it out, or say capture: live", ("memory", key)
+            )
 
 
 def _disk(document: Document, path: Path, disk: dict[str, Any]) -> Iterator[Diagnostic]:

@@ -18,10 +18,14 @@ DEFAULT_STORE = "/var/lib/domsnap"
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """How the memory is captured; `file` is the absolute path of its image, None for the default inside the store."""
+    """How the memory is captured; `file` is the absolute path of its image, None for the default inside the store.
+
+    compact: keep only the last copy of each page that a live capture holds several times, once all is done.
+    """
 
     capture: Capture = "paused"
     file: str | None = None
+    compact: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ def schema_of(name: str) -> dict[str, Any]:
 
 
 def settle(value: Any, schema: Mapping[str, Any]) -> Any:
-    """Return the value with plain scalars made numbers where the schema wants a number and nothing else."""
+    """Return the value with plain scalars made numbers, true or false where the schema wants that and nothing else."""
     root = schema
 
     def walk(value: Any, schema: Mapping[str, Any]) -> Any:
@@ -52,6 +52,8 @@ def settle(value: Any, schema: Mapping[str, Any]) -> Any:
             return [walk(each, schema.get("items", {})) for each in value]
         if isinstance(value, Plain) and schema.get("type") == "integer" and _INTEGER.fullmatch(value):
             return int(value)
+        if isinstance(value, Plain) and schema.get("type") == "boolean" and value in ("true", "false"):
+            return value == "true"
         return value
 
     return walk(value, schema)
@@ -183,7 +185,7 @@ class Checker:
                 hint = f"write it like {example}"
             elif not path and isinstance(said, str) and ":" in said:
                 hint = "put a blank after each colon"
-        elif type(said) is str and said.isdigit():
+        elif type(said) is str and (said.isdigit() or ("boolean" in wanted and said in ("true", "false"))):
             hint = "leave the quotes out"
         return self.diagnostic("wrong kind of value", detail, hint, path)
 

@@ -205,13 +205,14 @@ class Unpause(Operation):
 @dataclass(frozen=True, slots=True)
 class CaptureLive(Operation):
     """Write the memory while the guest runs: `xl migrate` sends it with live pre-copy to a receiver of ours, and the
-    guest is suspended only for the last dirty pages and the disks."""
+    guest is suspended only for the last dirty pages and the disks. later: files that are made of `part` by its end."""
 
     effect = "stop"
     name: str
     domid: int
     uuid: str
     part: str
+    later: tuple[str, ...] = ()
 
     def title(self) -> str:
         return f"write the memory of {self.name} while it runs, then suspend it"
@@ -223,7 +224,7 @@ class CaptureLive(Operation):
         return "memory"
 
     def checks(self) -> Iterator[Command]:
-        yield from absent(self.part)
+        yield from absent(self.part, *self.later)
         yield Run(("test", "-d", dirname(self.part)))
 
     def do(self) -> Iterator[Command]:

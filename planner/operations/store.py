@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from planner.commands import Command, Rename, Run, Seal, Write
+from planner import names
+from planner.commands import Command, Compact, Rename, Run, Seal, Write
 from planner.facts import Record
 from planner.operation import Operation
 from planner.operations.domain import absent
@@ -97,6 +98,34 @@ class PublishRecord(Operation):
 
 
 @dataclass(frozen=True, slots=True)
+class CompactMemory(Operation):
+    """Keep the last copy of each page that a live capture holds several times; `record` is the one that was published.
+
+    The record is what decides between the two images: it is replaced in one go, so there is always one to go by.
+    """
+
+    effect = "change"
+    record: Record
+
+    def title(self) -> str:
+        return "keep only the last copy of each page in the memory image, if that saves room"
+
+    def why(self) -> str:
+        return (
+            "a live capture holds a page again each time that it changed; the snapshot is whole without this, and"
+            " nothing fails if it cannot be done or is not worth it"
+        )
+
+    def subject(self) -> str:
+        return "memory"
+
+    def do(self) -> Iterator[Command]:
+        target = names.compacted(self.record.memory)
+        text = document(replace(self.record, memory=target, compacted=True))
+        yield Compact(self.record.memory, target, f"{self.record.folder}/record.json", text)
+
+
+@dataclass(frozen=True, slots=True)
 class RewriteRecord(Operation):
     """Replace a record by a newer one, atomically."""
 
@@ -172,7 +201,11 @@ class RemoveSnapshotFiles(Operation):
     def do(self) -> Iterator[Command]:
         if memory := self.record.memory:
             # One that was never published lies there too, of a snapshot whose making ended with its QEMU.
-            yield Run(("rm", "-f", "--", memory, f"{memory}.part", f"{memory}.sha256"))
+            first = names.as_it_came(memory) if self.record.compacted else memory
+            yield Run(("rm", "-f", "--", first, f"{first}.part", f"{first}.sha256"))
+            if self.record.capture == "live":
+                made = names.compacted(first)
+                yield Run(("rm", "-f", "--", made, f"{made}.sha256"))
         yield Run(("rm", "-f", "--", f"{self.record.folder}/record.json"))
         yield Run(("rmdir", "--", self.record.folder), when=("test", "-d", self.record.folder))
 

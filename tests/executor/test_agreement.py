@@ -91,7 +91,7 @@ def test_they_agree_when_one_of_many_calls_fails(
 
 # What `apply` cannot do yet, or nobody can try here; and what differs from what is tried by a word.
 ELSEWHERE = (
-    "Capture", "Release", "tap-ctl", "vhd-util", "rm -f -- _ _", "cp --reflink=always",
+    "Capture", "Release", "Compact", "tap-ctl", "vhd-util", "rm -f -- _ _", "cp --reflink=always",
     "qemu-img rebase -q -f qcow2 -b ''", "qemu-img convert -U -l", "xl destroy",
 )  # fmt: skip
 

@@ -27,7 +27,7 @@ ACTIONS = (
 _BY_NAME: dict[str, Any] = {
     "process": Process(1400, 87000, "/usr/lib/xen/bin/xl"), "qemu": Process(1452, 88001, "/usr/bin/qemu"),
     "domid": 7, "images": (("/srv/a.qcow2", "64769:131"),), "volumes": (("vg0/db", "4nFT6i"),),
-    "needs": (("/srv", "filesystem", 4096), ("vg0", "volume group", 4096), ("RAM", "memory", 2**30)),
+    "later": (), "needs": (("/srv", "filesystem", 4096), ("vg0", "volume group", 4096), ("RAM", "memory", 2**30)),
     "uuid": UUID, "monitor": MONITOR, "record": RECORD, "actions": ACTIONS, "commands": (), "state": "[r-][b-]----",
 }  # fmt: skip
 _BY_TYPE: dict[str, Any] = {"int": 4096, "bool": True}

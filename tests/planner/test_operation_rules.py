@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from planner.commands import AwaitJob, Capture, Command, Qmp, Release, Rename, Run, Seal, Write, from_json, to_json
+from planner.commands import (
+    AwaitJob,
+    Capture,
+    Command,
+    Compact,
+    Qmp,
+    Release,
+    Rename,
+    Run,
+    Seal,
+    Write,
+    from_json,
+    to_json,
+)
 from planner.operation import Operation
 from planner.operations.overlay import FreezeName, TakePath
 from tests.planner.examples import example, examples
@@ -126,7 +139,7 @@ def test_an_undo_works_too_when_nothing_was_done(operation: Operation) -> None:
                 assert optional
             case Rename() | Release():
                 pass
-            case Capture() | Seal() | Write():
+            case Capture() | Seal() | Compact() | Write():
                 pytest.fail(f"{command} is no undo")
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from planner.commands import Capture, Qmp, Rename, Run
+from planner.commands import Capture, Compact, Qmp, Rename, Run
 from planner.compile import compile_plan
 from planner.plan import PHASES, Plan, Step, plan_from_json, rollback
 from tests.planner.scenarios import plans, situations
@@ -130,7 +130,10 @@ def test_after_a_live_capture_no_disk_is_undone_before_the_guest_runs_again(plan
 
 @every
 def test_the_record_is_the_last_thing_published(plan: Plan) -> None:
-    titles = [step.title for step in plan.steps]
+    """What comes after it does nothing that the snapshot needs."""
+    optional = [any(isinstance(command, Compact) for command in step.do) for step in plan.steps]
+    assert sorted(optional) == optional
+    titles = [step.title for step in plan.steps[: len(plan.steps) - sum(optional)]]
     if plan.verb == "create":
         assert titles[-2].startswith("write the record of") and titles[-1].startswith("note that")
 

@@ -183,6 +183,10 @@ def test_the_default_store_is_the_one_in_the_schema() -> None:
     assert schema_of("snapshot")["properties"]["store"]["default"] == spec.DEFAULT_STORE
 
 
+def test_an_image_is_compacted_unless_the_spec_says_otherwise() -> None:
+    assert schema_of("snapshot")["properties"]["memory"]["properties"]["compact"]["default"] is spec.Memory().compact
+
+
 def test_facts_of_every_kind_are_valid_and_come_back_as_they_were() -> None:
     for name, declared, there in situations():
         for each in (there, taken(declared, there), off(there)):

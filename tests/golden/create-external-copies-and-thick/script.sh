@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # create snapshot before-upgrade of web01
 #
-# plan      5fe9c51bb07711fb74810f1bb7dda2388000c63069969c4292ed55c413f55089
+# plan      3366ed19c4ceb70824338daa63731c3655f7175f91a1396a7436613fecde21bb
 # spec      2357d5e9643c68a6d7a3aee3f41d6bf8176b70514b383ef4b707709266b7d915
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -32,7 +32,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=5fe9c51bb07711fb74810f1bb7dda2388000c63069969c4292ed55c413f55089
+plan=3366ed19c4ceb70824338daa63731c3655f7175f91a1396a7436613fecde21bb
 total=23
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -195,9 +195,10 @@ class BrokenImage(ValueError):
     """The file is not a complete memory image; the message says what is wrong, and at which byte."""
 
 
-def walk(file: BinaryIO) -> int:
+def walk(file: BinaryIO, tell: Callable[[int, int, int], None] | None = None) -> int:
     """Follow a memory image from its start to its END record and the end of the file; return its size in bytes.
 
+    tell: is told of each record of the memory: its type, where its body begins, how long that is without its padding.
     Raises BrokenImage. Page data is passed over, not read.
     """
     size = os.fstat(file.fileno()).st_size
@@ -223,7 +224,7 @@ def walk(file: BinaryIO) -> int:
         skip(-(-length // 8) * 8, "a record")
         if kind == LIBXC_CONTEXT:
             context = True
-            _libxc(read, skip)
+            _libxc(read, skip, lambda kind, length: tell(kind, file.tell(), length) if tell else None)
         if kind == END:
             break
     if not context:
@@ -233,7 +234,9 @@ def walk(file: BinaryIO) -> int:
     return size
 
 
-def _libxc(read: Callable[[str, str], tuple[int, ...]], skip: Callable[[int, str], None]) -> None:
+def _libxc(
+    read: Callable[[str, str], tuple[int, ...]], skip: Callable[[int, str], None], tell: Callable[[int, int], None]
+) -> None:
     marker, magic, version, options, _, _ = read(">QIIHHI", "the memory's header")
     if (marker, magic) != (LIBXC_MARKER, LIBXC_MAGIC) or version not in (2, 3) or options & 1:
         raise BrokenImage("its memory is not in libxc's format")
@@ -242,6 +245,7 @@ def _libxc(read: Callable[[str, str], tuple[int, ...]], skip: Callable[[int, str
         kind, length = read("<II", "a record of the memory")
         if _FAR <= kind < _OPTIONAL:
             raise BrokenImage(f"a memory record of the impossible type {kind}")
+        tell(kind, length)
         skip(-(-length // 8) * 8, "a record of the memory")
         if kind == 0:
             return
@@ -762,7 +766,7 @@ rest() {
   fi
   if [ "$1" -le 22 ]; then
     say '    rm -f -- /var/lib/domsnap/web01/before-upgrade/record.json.part'
-    say '    printf '\''{\n  "version": 1,\n  "domain": "web01",\n  "uuid": "bbe9b839-51d1-4ac0-8ea2-25778e7005b1",\n  "type": "pvh",\n  "snapshot": "before-upgrade",\n  "folder": "/var/lib/domsnap/web01/before-upgrade",\n  "disks": [\n    {\n      "vdev": "xvda",\n      "method": "external",\n      "backend": "qdisk",\n      "format": "qcow2",\n      "path": "/srv/vm/web01.qcow2",\n      "capacity": 10737418240,\n      "holder": "/srv/vm/web01.qcow2.before-upgrade",\n      "tag": "",\n      "reason": ""\n    },\n    {\n      "vdev": "xvdb",\n      "method": "copy",\n      "backend": "phy",\n      "format": "raw",\n      "path": "/srv/vm/web01-data.raw",\n      "capacity": 4294967296,\n      "holder": "/var/lib/domsnap/web01/before-upgrade/xvdb.raw",\n      "tag": "",\n      "reason": ""\n    },\n    {\n      "vdev": "xvdc",\n      "method": "lvm",\n      "backend": "phy",\n      "format": "raw",\n      "path": "/dev/vg0/db",\n      "capacity": 4294967296,\n      "holder": "vg0/db-before-upgrade",\n      "tag": "domsnap.web01.before-upgrade",\n      "reason": ""\n    },\n    {\n      "vdev": "xvdd",\n      "method": "lvm",\n      "backend": "phy",\n      "format": "raw",\n      "path": "/dev/vg0/cache",\n      "capacity": 4294967296,\n      "holder": "vg0/cache-before-upgrade",\n      "tag": "domsnap.web01.before-upgrade",\n      "reason": ""\n    },\n    {\n      "vdev": "xvde",\n      "method": "copy",\n      "backend": "qdisk",\n      "format": "raw",\n      "path": "/srv/vm/web01-log.raw",\n      "capacity": 2147483648,\n      "holder": "/var/lib/domsnap/web01/before-upgrade/xvde.raw",\n      "tag": "",\n      "reason": ""\n    }\n  ],\n  "taken": "2026-11-23T07:34:00Z",\n  "state": "complete",\n  "description": "",\n  "parent": "",\n  "capture": "paused",\n  "memory": "/var/lib/domsnap/web01/before-upgrade/memory",\n  "memory_size": 1073741824,\n  "xen": "4.17.7",\n  "spec": "2357d5e9643c68a6d7a3aee3f41d6bf8176b70514b383ef4b707709266b7d915"\n}\n'\'' >/var/lib/domsnap/web01/before-upgrade/record.json.part'
+    say '    printf '\''{\n  "version": 1,\n  "domain": "web01",\n  "uuid": "bbe9b839-51d1-4ac0-8ea2-25778e7005b1",\n  "type": "pvh",\n  "snapshot": "before-upgrade",\n  "folder": "/var/lib/domsnap/web01/before-upgrade",\n  "disks": [\n    {\n      "vdev": "xvda",\n      "method": "external",\n      "backend": "qdisk",\n      "format": "qcow2",\n      "path": "/srv/vm/web01.qcow2",\n      "capacity": 10737418240,\n      "holder": "/srv/vm/web01.qcow2.before-upgrade",\n      "tag": "",\n      "reason": ""\n    },\n    {\n      "vdev": "xvdb",\n      "method": "copy",\n      "backend": "phy",\n      "format": "raw",\n      "path": "/srv/vm/web01-data.raw",\n      "capacity": 4294967296,\n      "holder": "/var/lib/domsnap/web01/before-upgrade/xvdb.raw",\n      "tag": "",\n      "reason": ""\n    },\n    {\n      "vdev": "xvdc",\n      "method": "lvm",\n      "backend": "phy",\n      "format": "raw",\n      "path": "/dev/vg0/db",\n      "capacity": 4294967296,\n      "holder": "vg0/db-before-upgrade",\n      "tag": "domsnap.web01.before-upgrade",\n      "reason": ""\n    },\n    {\n      "vdev": "xvdd",\n      "method": "lvm",\n      "backend": "phy",\n      "format": "raw",\n      "path": "/dev/vg0/cache",\n      "capacity": 4294967296,\n      "holder": "vg0/cache-before-upgrade",\n      "tag": "domsnap.web01.before-upgrade",\n      "reason": ""\n    },\n    {\n      "vdev": "xvde",\n      "method": "copy",\n      "backend": "qdisk",\n      "format": "raw",\n      "path": "/srv/vm/web01-log.raw",\n      "capacity": 2147483648,\n      "holder": "/var/lib/domsnap/web01/before-upgrade/xvde.raw",\n      "tag": "",\n      "reason": ""\n    }\n  ],\n  "taken": "2026-11-23T07:34:00Z",\n  "state": "complete",\n  "description": "",\n  "parent": "",\n  "capture": "paused",\n  "memory": "/var/lib/domsnap/web01/before-upgrade/memory",\n  "memory_size": 1073741824,\n  "compacted": false,\n  "xen": "4.17.7",\n  "spec": "2357d5e9643c68a6d7a3aee3f41d6bf8176b70514b383ef4b707709266b7d915"\n}\n'\'' >/var/lib/domsnap/web01/before-upgrade/record.json.part'
     say '    test /var/lib/domsnap/web01/before-upgrade/record.json.part -ef /var/lib/domsnap/web01/before-upgrade/record.json || mv -f -T -- /var/lib/domsnap/web01/before-upgrade/record.json.part /var/lib/domsnap/web01/before-upgrade/record.json'
     say '    sync -- /var/lib/domsnap/web01/before-upgrade'
   fi
@@ -1167,6 +1171,7 @@ write /var/lib/domsnap/web01/before-upgrade/record.json.part '{
   "capture": "paused",
   "memory": "/var/lib/domsnap/web01/before-upgrade/memory",
   "memory_size": 1073741824,
+  "compacted": false,
   "xen": "4.17.7",
   "spec": "2357d5e9643c68a6d7a3aee3f41d6bf8176b70514b383ef4b707709266b7d915"
 }

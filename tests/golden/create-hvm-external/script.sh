@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # create snapshot before-upgrade of web01
 #
-# plan      3e01f8fea1ff7ea19fe31e09a139c592a9f8de4bb2450285030314b66f70e74f
+# plan      952b78a93f6b63931cecd99efbe9386c8e6b3bd8dde323a184e98c3b4f4e8905
 # spec      e48339baae686fef92dd4a83fc53635c4874c5c52e498218b447dfd2cf8ee56c
 # host      dom0
 # domain    web01, domain 7, hvm, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -27,7 +27,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=3e01f8fea1ff7ea19fe31e09a139c592a9f8de4bb2450285030314b66f70e74f
+plan=952b78a93f6b63931cecd99efbe9386c8e6b3bd8dde323a184e98c3b4f4e8905
 total=17
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -190,9 +190,10 @@ class BrokenImage(ValueError):
     """The file is not a complete memory image; the message says what is wrong, and at which byte."""
 
 
-def walk(file: BinaryIO) -> int:
+def walk(file: BinaryIO, tell: Callable[[int, int, int], None] | None = None) -> int:
     """Follow a memory image from its start to its END record and the end of the file; return its size in bytes.
 
+    tell: is told of each record of the memory: its type, where its body begins, how long that is without its padding.
     Raises BrokenImage. Page data is passed over, not read.
     """
     size = os.fstat(file.fileno()).st_size
@@ -218,7 +219,7 @@ def walk(file: BinaryIO) -> int:
         skip(-(-length // 8) * 8, "a record")
         if kind == LIBXC_CONTEXT:
             context = True
-            _libxc(read, skip)
+            _libxc(read, skip, lambda kind, length: tell(kind, file.tell(), length) if tell else None)
         if kind == END:
             break
     if not context:
@@ -228,7 +229,9 @@ def walk(file: BinaryIO) -> int:
     return size
 
 
-def _libxc(read: Callable[[str, str], tuple[int, ...]], skip: Callable[[int, str], None]) -> None:
+def _libxc(
+    read: Callable[[str, str], tuple[int, ...]], skip: Callable[[int, str], None], tell: Callable[[int, int], None]
+) -> None:
     marker, magic, version, options, _, _ = read(">QIIHHI", "the memory's header")
     if (marker, magic) != (LIBXC_MARKER, LIBXC_MAGIC) or version not in (2, 3) or options & 1:
         raise BrokenImage("its memory is not in libxc's format")
@@ -237,6 +240,7 @@ def _libxc(read: Callable[[str, str], tuple[int, ...]], skip: Callable[[int, str
         kind, length = read("<II", "a record of the memory")
         if _FAR <= kind < _OPTIONAL:
             raise BrokenImage(f"a memory record of the impossible type {kind}")
+        tell(kind, length)
         skip(-(-length // 8) * 8, "a record of the memory")
         if kind == 0:
             return
@@ -696,7 +700,7 @@ rest() {
   fi
   if [ "$1" -le 16 ]; then
     say '    rm -f -- /var/lib/domsnap/web01/before-upgrade/record.json.part'
-    say '    printf '\''{\n  "version": 1,\n  "domain": "web01",\n  "uuid": "bbe9b839-51d1-4ac0-8ea2-25778e7005b1",\n  "type": "hvm",\n  "snapshot": "before-upgrade",\n  "folder": "/var/lib/domsnap/web01/before-upgrade",\n  "disks": [\n    {\n      "vdev": "xvda",\n      "method": "external",\n      "backend": "qdisk",\n      "format": "qcow2",\n      "path": "/srv/vm/web01.qcow2",\n      "capacity": 10737418240,\n      "holder": "/srv/vm/web01.qcow2.before-upgrade",\n      "tag": "",\n      "reason": ""\n    }\n  ],\n  "taken": "2026-11-23T07:34:00Z",\n  "state": "complete",\n  "description": "",\n  "parent": "",\n  "capture": "paused",\n  "memory": "/var/lib/domsnap/web01/before-upgrade/memory",\n  "memory_size": 1073741824,\n  "xen": "4.17.7",\n  "spec": "e48339baae686fef92dd4a83fc53635c4874c5c52e498218b447dfd2cf8ee56c"\n}\n'\'' >/var/lib/domsnap/web01/before-upgrade/record.json.part'
+    say '    printf '\''{\n  "version": 1,\n  "domain": "web01",\n  "uuid": "bbe9b839-51d1-4ac0-8ea2-25778e7005b1",\n  "type": "hvm",\n  "snapshot": "before-upgrade",\n  "folder": "/var/lib/domsnap/web01/before-upgrade",\n  "disks": [\n    {\n      "vdev": "xvda",\n      "method": "external",\n      "backend": "qdisk",\n      "format": "qcow2",\n      "path": "/srv/vm/web01.qcow2",\n      "capacity": 10737418240,\n      "holder": "/srv/vm/web01.qcow2.before-upgrade",\n      "tag": "",\n      "reason": ""\n    }\n  ],\n  "taken": "2026-11-23T07:34:00Z",\n  "state": "complete",\n  "description": "",\n  "parent": "",\n  "capture": "paused",\n  "memory": "/var/lib/domsnap/web01/before-upgrade/memory",\n  "memory_size": 1073741824,\n  "compacted": false,\n  "xen": "4.17.7",\n  "spec": "e48339baae686fef92dd4a83fc53635c4874c5c52e498218b447dfd2cf8ee56c"\n}\n'\'' >/var/lib/domsnap/web01/before-upgrade/record.json.part'
     say '    test /var/lib/domsnap/web01/before-upgrade/record.json.part -ef /var/lib/domsnap/web01/before-upgrade/record.json || mv -f -T -- /var/lib/domsnap/web01/before-upgrade/record.json.part /var/lib/domsnap/web01/before-upgrade/record.json'
     say '    sync -- /var/lib/domsnap/web01/before-upgrade'
   fi
@@ -995,6 +999,7 @@ write /var/lib/domsnap/web01/before-upgrade/record.json.part '{
   "capture": "paused",
   "memory": "/var/lib/domsnap/web01/before-upgrade/memory",
   "memory_size": 1073741824,
+  "compacted": false,
   "xen": "4.17.7",
   "spec": "e48339baae686fef92dd4a83fc53635c4874c5c52e498218b447dfd2cf8ee56c"
 }

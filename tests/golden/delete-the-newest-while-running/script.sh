@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # delete snapshot before-upgrade of web01
 #
-# plan      8c16030405f3ebd981eb94cefbe63dfbe40abb86f13736b2a103a48d57674bf7
+# plan      708d0534876aa848361c19002492088251db07f85805140f7b0d52ab05ecc811
 # spec      2357d5e9643c68a6d7a3aee3f41d6bf8176b70514b383ef4b707709266b7d915
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -29,7 +29,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=8c16030405f3ebd981eb94cefbe63dfbe40abb86f13736b2a103a48d57674bf7
+plan=708d0534876aa848361c19002492088251db07f85805140f7b0d52ab05ecc811
 total=11
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -191,9 +191,10 @@ class BrokenImage(ValueError):
     """The file is not a complete memory image; the message says what is wrong, and at which byte."""
 
 
-def walk(file: BinaryIO) -> int:
+def walk(file: BinaryIO, tell: Callable[[int, int, int], None] | None = None) -> int:
     """Follow a memory image from its start to its END record and the end of the file; return its size in bytes.
 
+    tell: is told of each record of the memory: its type, where its body begins, how long that is without its padding.
     Raises BrokenImage. Page data is passed over, not read.
     """
     size = os.fstat(file.fileno()).st_size
@@ -219,7 +220,7 @@ def walk(file: BinaryIO) -> int:
         skip(-(-length // 8) * 8, "a record")
         if kind == LIBXC_CONTEXT:
             context = True
-            _libxc(read, skip)
+            _libxc(read, skip, lambda kind, length: tell(kind, file.tell(), length) if tell else None)
         if kind == END:
             break
     if not context:
@@ -229,7 +230,9 @@ def walk(file: BinaryIO) -> int:
     return size
 
 
-def _libxc(read: Callable[[str, str], tuple[int, ...]], skip: Callable[[int, str], None]) -> None:
+def _libxc(
+    read: Callable[[str, str], tuple[int, ...]], skip: Callable[[int, str], None], tell: Callable[[int, int], None]
+) -> None:
     marker, magic, version, options, _, _ = read(">QIIHHI", "the memory's header")
     if (marker, magic) != (LIBXC_MARKER, LIBXC_MAGIC) or version not in (2, 3) or options & 1:
         raise BrokenImage("its memory is not in libxc's format")
@@ -238,6 +241,7 @@ def _libxc(read: Callable[[str, str], tuple[int, ...]], skip: Callable[[int, str
         kind, length = read("<II", "a record of the memory")
         if _FAR <= kind < _OPTIONAL:
             raise BrokenImage(f"a memory record of the impossible type {kind}")
+        tell(kind, length)
         skip(-(-length // 8) * 8, "a record of the memory")
         if kind == 0:
             return
@@ -811,6 +815,7 @@ write /var/lib/domsnap/web01/before-upgrade/record.json.part '{
   "capture": "paused",
   "memory": "/var/lib/domsnap/web01/before-upgrade/memory",
   "memory_size": 1073741824,
+  "compacted": false,
   "xen": "4.17.7",
   "spec": ""
 }

@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # delete snapshot before-upgrade of web01
 #
-# plan      6ec2c7bda92baa2981a7e63978818b7ce80c6313021d48680abb15ef8a136bdc
+# plan      b17fcbee77261592d84b0eb1a48eee698cb007720df5b8d6dd0f46ec0b0b6b02
 # spec      e48339baae686fef92dd4a83fc53635c4874c5c52e498218b447dfd2cf8ee56c
 # host      dom0
 # domain    web01, off, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -25,7 +25,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=6ec2c7bda92baa2981a7e63978818b7ce80c6313021d48680abb15ef8a136bdc
+plan=b17fcbee77261592d84b0eb1a48eee698cb007720df5b8d6dd0f46ec0b0b6b02
 total=6
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -339,6 +339,7 @@ write /var/lib/domsnap/web01/before-upgrade/record.json.part '{
   "capture": "paused",
   "memory": "/var/lib/domsnap/web01/before-upgrade/memory",
   "memory_size": 1073741824,
+  "compacted": false,
   "xen": "4.17.7",
   "spec": ""
 }

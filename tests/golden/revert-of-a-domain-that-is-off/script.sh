@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # revert snapshot before-upgrade of web01
 #
-# plan      64c06f7b2ec5159aa1eac6eeb7b99bc842925c3a85f46c50dc3f006f49ac4c80
+# plan      e029bc1962e04af43c2f97c98762d6334dcc1ea70737a0412aa0b73fec171ae7
 # spec      0dee441db2435022cf04d83282a38ff9c34c6064e4a7b7e35d36c72c8dd68d94
 # host      dom0
 # domain    web01, off, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -27,7 +27,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=64c06f7b2ec5159aa1eac6eeb7b99bc842925c3a85f46c50dc3f006f49ac4c80
+plan=e029bc1962e04af43c2f97c98762d6334dcc1ea70737a0412aa0b73fec171ae7
 total=24
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -189,9 +189,10 @@ class BrokenImage(ValueError):
     """The file is not a complete memory image; the message says what is wrong, and at which byte."""
 
 
-def walk(file: BinaryIO) -> int:
+def walk(file: BinaryIO, tell: Callable[[int, int, int], None] | None = None) -> int:
     """Follow a memory image from its start to its END record and the end of the file; return its size in bytes.
 
+    tell: is told of each record of the memory: its type, where its body begins, how long that is without its padding.
     Raises BrokenImage. Page data is passed over, not read.
     """
     size = os.fstat(file.fileno()).st_size
@@ -217,7 +218,7 @@ def walk(file: BinaryIO) -> int:
         skip(-(-length // 8) * 8, "a record")
         if kind == LIBXC_CONTEXT:
             context = True
-            _libxc(read, skip)
+            _libxc(read, skip, lambda kind, length: tell(kind, file.tell(), length) if tell else None)
         if kind == END:
             break
     if not context:
@@ -227,7 +228,9 @@ def walk(file: BinaryIO) -> int:
     return size
 
 
-def _libxc(read: Callable[[str, str], tuple[int, ...]], skip: Callable[[int, str], None]) -> None:
+def _libxc(
+    read: Callable[[str, str], tuple[int, ...]], skip: Callable[[int, str], None], tell: Callable[[int, int], None]
+) -> None:
     marker, magic, version, options, _, _ = read(">QIIHHI", "the memory's header")
     if (marker, magic) != (LIBXC_MARKER, LIBXC_MAGIC) or version not in (2, 3) or options & 1:
         raise BrokenImage("its memory is not in libxc's format")
@@ -236,6 +239,7 @@ def _libxc(read: Callable[[str, str], tuple[int, ...]], skip: Callable[[int, str
         kind, length = read("<II", "a record of the memory")
         if _FAR <= kind < _OPTIONAL:
             raise BrokenImage(f"a memory record of the impossible type {kind}")
+        tell(kind, length)
         skip(-(-length // 8) * 8, "a record of the memory")
         if kind == 0:
             return
@@ -782,7 +786,7 @@ rest() {
   say 'nothing is undone any more; plan again, or finish by hand, each line only when the one before it has worked:'
   if [ "$1" -le 23 ]; then
     say '    rm -f -- /var/lib/domsnap/web01/pre-revert-1/record.json.part'
-    say '    printf '\''{\n  "version": 1,\n  "domain": "web01",\n  "uuid": "bbe9b839-51d1-4ac0-8ea2-25778e7005b1",\n  "type": "pvh",\n  "snapshot": "pre-revert-1",\n  "folder": "/var/lib/domsnap/web01/pre-revert-1",\n  "disks": [\n    {\n      "vdev": "xvda",\n      "method": "internal",\n      "backend": "qdisk",\n      "format": "qcow2",\n      "path": "/srv/vm/web01.qcow2",\n      "capacity": 10737418240,\n      "holder": "/srv/vm/web01.qcow2",\n      "tag": "pre-revert-1",\n      "reason": ""\n    },\n    {\n      "vdev": "xvdb",\n      "method": "reflink",\n      "backend": "phy",\n      "format": "raw",\n      "path": "/srv/vm/web01-data.raw",\n      "capacity": 4294967296,\n      "holder": "/srv/vm/web01-data.raw.pre-revert-1",\n      "tag": "",\n      "reason": ""\n    },\n    {\n      "vdev": "xvdc",\n      "method": "lvm",\n      "backend": "phy",\n      "format": "raw",\n      "path": "/dev/vg0/db",\n      "capacity": 4294967296,\n      "holder": "vg0/db-pre-revert-1",\n      "tag": "domsnap.web01.pre-revert-1",\n      "reason": ""\n    },\n    {\n      "vdev": "xvdd",\n      "method": "lvm",\n      "backend": "phy",\n      "format": "raw",\n      "path": "/dev/vg0/cache",\n      "capacity": 4294967296,\n      "holder": "vg0/cache-pre-revert-1",\n      "tag": "domsnap.web01.pre-revert-1",\n      "reason": ""\n    },\n    {\n      "vdev": "xvde",\n      "method": "reflink",\n      "backend": "qdisk",\n      "format": "raw",\n      "path": "/srv/vm/web01-log.raw",\n      "capacity": 2147483648,\n      "holder": "/srv/vm/web01-log.raw.pre-revert-1",\n      "tag": "",\n      "reason": ""\n    }\n  ],\n  "taken": "2026-11-23T07:34:00Z",\n  "state": "complete",\n  "description": "The present, before the revert to before-upgrade",\n  "parent": "before-upgrade",\n  "capture": "paused",\n  "memory": "",\n  "memory_size": 0,\n  "xen": "4.17.7",\n  "spec": ""\n}\n'\'' >/var/lib/domsnap/web01/pre-revert-1/record.json.part'
+    say '    printf '\''{\n  "version": 1,\n  "domain": "web01",\n  "uuid": "bbe9b839-51d1-4ac0-8ea2-25778e7005b1",\n  "type": "pvh",\n  "snapshot": "pre-revert-1",\n  "folder": "/var/lib/domsnap/web01/pre-revert-1",\n  "disks": [\n    {\n      "vdev": "xvda",\n      "method": "internal",\n      "backend": "qdisk",\n      "format": "qcow2",\n      "path": "/srv/vm/web01.qcow2",\n      "capacity": 10737418240,\n      "holder": "/srv/vm/web01.qcow2",\n      "tag": "pre-revert-1",\n      "reason": ""\n    },\n    {\n      "vdev": "xvdb",\n      "method": "reflink",\n      "backend": "phy",\n      "format": "raw",\n      "path": "/srv/vm/web01-data.raw",\n      "capacity": 4294967296,\n      "holder": "/srv/vm/web01-data.raw.pre-revert-1",\n      "tag": "",\n      "reason": ""\n    },\n    {\n      "vdev": "xvdc",\n      "method": "lvm",\n      "backend": "phy",\n      "format": "raw",\n      "path": "/dev/vg0/db",\n      "capacity": 4294967296,\n      "holder": "vg0/db-pre-revert-1",\n      "tag": "domsnap.web01.pre-revert-1",\n      "reason": ""\n    },\n    {\n      "vdev": "xvdd",\n      "method": "lvm",\n      "backend": "phy",\n      "format": "raw",\n      "path": "/dev/vg0/cache",\n      "capacity": 4294967296,\n      "holder": "vg0/cache-pre-revert-1",\n      "tag": "domsnap.web01.pre-revert-1",\n      "reason": ""\n    },\n    {\n      "vdev": "xvde",\n      "method": "reflink",\n      "backend": "qdisk",\n      "format": "raw",\n      "path": "/srv/vm/web01-log.raw",\n      "capacity": 2147483648,\n      "holder": "/srv/vm/web01-log.raw.pre-revert-1",\n      "tag": "",\n      "reason": ""\n    }\n  ],\n  "taken": "2026-11-23T07:34:00Z",\n  "state": "complete",\n  "description": "The present, before the revert to before-upgrade",\n  "parent": "before-upgrade",\n  "capture": "paused",\n  "memory": "",\n  "memory_size": 0,\n  "compacted": false,\n  "xen": "4.17.7",\n  "spec": ""\n}\n'\'' >/var/lib/domsnap/web01/pre-revert-1/record.json.part'
     say '    test /var/lib/domsnap/web01/pre-revert-1/record.json.part -ef /var/lib/domsnap/web01/pre-revert-1/record.json || mv -f -T -- /var/lib/domsnap/web01/pre-revert-1/record.json.part /var/lib/domsnap/web01/pre-revert-1/record.json'
     say '    sync -- /var/lib/domsnap/web01/pre-revert-1'
   fi
@@ -1176,6 +1180,7 @@ write /var/lib/domsnap/web01/pre-revert-1/record.json.part '{
   "capture": "paused",
   "memory": "",
   "memory_size": 0,
+  "compacted": false,
   "xen": "4.17.7",
   "spec": ""
 }
