@@ -26,8 +26,10 @@ def shown(command: Command) -> str:
             end = ", and complete it when it is ready" if complete else ""
             maybe = ", if there is one" if optional else ""
             return f"# wait until the QEMU job {safe(job)} has ended{end}{maybe}: {_words((monitor,))}"
-        case Capture(domid, image):
-            return f"# xl migrate -s '' {domid} into {_words((image,))}, until the guest is suspended"
+        case Capture(domid, image, after, most):
+            limits = [f"{after} s"] * (after > 0) + [f"{most} bytes"] * (most > 0)
+            given_up = f"; given up after {' or '.join(limits)}" if limits else ""
+            return f"# xl migrate -s '' {domid} into {_words((image,))}, until the guest is suspended{given_up}"
         case Release(domid):
             return f"# decline the migration of domain {domid}: xl resumes the guest"
         case Seal(image, digest):

@@ -80,11 +80,14 @@ class AwaitJob:
 class Capture:
     """Start a live capture of a domain's memory into `image` and come back when the guest is suspended.
 
-    The capture is `xl migrate -s '' DOMID RECEIVER`; the receiver holds the guest suspended until `Release`.
+    The capture is `xl migrate -s '' DOMID RECEIVER`; the receiver holds the guest suspended until `Release`. It fails,
+    with the guest running, after so many seconds, or once the image has `size` bytes; 0 is never.
     """
 
     domid: int
     image: str
+    after: int = 0
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,10 +41,14 @@ def create(draft: Draft) -> None:
                 "assume",
                 "xen",
             )
+    limits = spec.memory.give_up or language.GiveUp()
+    most = limits.bytes(domain.memory)
     made = (image, names.compacted(image)) if spec.memory.compact else (image,)
     later = tuple(f"{path}{end}" for path in made for end in ("", ".sha256"))
-    stop = CaptureLive(name, domid, uuid, part, later) if draft.live else SaveMemory(name, domid, uuid, part)
-    draft.add(stop, "stop", undo_when="thaw", guards=[folder, *held])
+    live = CaptureLive(name, domid, uuid, part, later, limits.after or 0, most)
+    draft.add(
+        live if draft.live else SaveMemory(name, domid, uuid, part), "stop", undo_when="thaw", guards=[folder, *held]
+    )
     draft.add(ReleaseGuest(name, domid, uuid) if draft.live else Unpause(name, domid, uuid), "go")
     if domain.xl_monitor and held:
         draft.add(FreeMonitor(name, domain.xl_monitor), "release")

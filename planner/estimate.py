@@ -20,8 +20,14 @@ def estimate_memory(draft: Draft, image: str) -> None:
     memory, rate = draft.domain.memory, draft.facts.host.save_rate
     size = image_size(memory)
     if draft.live:
-        until = ", until it is compacted" if draft.spec.memory.compact else ""
-        draft.need(image, 2 * size, f"memory image, twice: a live one holds again each page that changes{until}")
+        limits = draft.spec.memory.give_up
+        most = limits.bytes(memory) if limits else 0
+        if 0 < most < 2 * size:
+            what = "memory image, which is given up at that size"
+        else:
+            until = ", until it is compacted" if draft.spec.memory.compact else ""
+            most, what = 2 * size, f"memory image, twice: a live one holds again each page that changes{until}"
+        draft.need(image, most, what)
         draft.stop(100, 1000, "a live capture stops the guest for its last dirty pages only")
         return
     draft.need(image, size, "memory image")

@@ -88,7 +88,18 @@ def refuse_features(draft: Draft) -> None:
 
 
 def refuse_live(draft: Draft) -> None:
-    """Refuse a live capture where Xen cannot track the pages that a guest writes to (log-dirty)."""
+    """Refuse a live capture where Xen cannot track the pages that a guest writes to (log-dirty), and one that would
+    be given up whatever the guest does."""
+    limits, memory = draft.spec.memory.give_up, draft.domain.memory
+    if limits and 0 < limits.bytes(memory) <= memory:
+        draft.refuse(
+            "a live capture that is always given up",
+            f"{draft.domain.name} has {memory // 2**20} MiB of memory, which is written once at least",
+            "give `size` more than that, such as 3x",
+            "memory",
+            "give_up",
+            "size",
+        )
     missing = live_objection(draft)
     if missing:
         draft.refuse(

@@ -28,6 +28,11 @@ def mismatch(title: str, pattern: str, said: str, shown: str, example: str) -> t
         return _name(title, pattern, said, shown)
     if pattern == "^/":
         return (f"{shown} is not an absolute path" if said else "nothing stands there", "begin the path with /")
+    if "x|" in pattern:
+        detail = f"{shown} is not a number with x, or with KiB, MiB, GiB or TiB" if said else "nothing stands there"
+        return detail, "write it like 3x"
+    if "min|h" in pattern:
+        return (f"{shown} is not a number with s, min or h" if said else "nothing stands there"), "write it like 10min"
     if "KMGT" in pattern:
         detail = f"{shown} is not bytes, or a number with KiB, MiB, GiB or TiB" if said else "nothing stands there"
         return detail, "write it like 4GiB"

@@ -8,10 +8,10 @@ from typing import Any
 
 from schema.diagnostic import Diagnostic, Position, Refused
 from schema.json_source import load_json
-from schema.semantics import no_memory, semantics, size
+from schema.semantics import no_memory, seconds, semantics, size
 from schema.shape import shape
 from schema.source import NEEDED, Document, Plain, load
-from schema.spec import DEFAULT_STORE, Assume, Disk, Memory, Spec
+from schema.spec import DEFAULT_STORE, Assume, Disk, GiveUp, Memory, Spec
 from schema.validate import MANY, NEWER, check, schema_of, settle
 
 # Of a larger document jsonschema sees only those items of lists that do not fit: it takes milliseconds for each domain.
@@ -74,19 +74,31 @@ def _problems(document: Document, name: str) -> list[Diagnostic]:
 
 def _spec(document: Document) -> Spec:
     value = document.value
-    memory = value.get("memory", {})
     assume = value.get("assume")
     return Spec(
         domain=str(value["domain"]),
         snapshot=str(value["snapshot"]),
         description=str(value.get("description", "")),
-        memory=Memory(memory.get("capture", "paused"), memory.get("file"), memory.get("compact", True)),
+        memory=_memory(value.get("memory", {})),
         disks=tuple(_disk(vdev, said) for vdev, said in value.get("disks", {}).items()),
         store=str(value.get("store", DEFAULT_STORE)),
         assume=Assume(**{**assume, "memory": size(assume["memory"])}) if assume else None,
         digest=document.digest,
         positions=document.positions,
         lines=document.lines,
+    )
+
+
+def _memory(said: Any) -> Memory:
+    return Memory(**{**said, **({"give_up": _give_up(said["give_up"])} if "give_up" in said else {})})
+
+
+def _give_up(said: Any) -> GiveUp:
+    limit = str(said.get("size", ""))
+    return GiveUp(
+        after=seconds(said["after"]) if "after" in said else None,
+        size=size(limit) if limit and not limit.endswith("x") else None,
+        times=float(limit[:-1]) if limit.endswith("x") else None,
     )
 
 

@@ -21,6 +21,9 @@ _REASON = "a disk is left alone for a reason, which is kept with the snapshot"
 _MOST = 2**63  # what the kernels of this world count bytes with
 _DIGITS = 40
 _UNITS = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_TIMES = re.compile(r"[0-9]{1,4}(\.[0-9]{1,3})?x")
+_SECONDS = {"s": 1, "min": 60, "h": 3600}
+_DURATION = re.compile(r"([0-9]{1,6}) ?(s|min|h)")
 _SIZE = re.compile(r"([0-9]+)(?:\.([0-9]+))? ?([KMGT]?)(?:i?B?)")
 
 
@@ -33,6 +36,14 @@ def size(text: str | int) -> int:
     if len(whole) > _DIGITS:  # Python converts no more than 4300; what is left is still more than any disk has
         whole = whole.lstrip("0")[:_DIGITS] or "0"
     return int(whole) * _UNITS[unit] + (int(part[:9]) * _UNITS[unit] // 10 ** len(part[:9]) if part else 0)
+
+
+def seconds(text: str) -> int:
+    """Return the seconds that a duration says."""
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise ValueError(text)
+    return int(found[1]) * _SECONDS[found[2]]
 
 
 def no_memory(document: Document) -> Diagnostic | None:
@@ -120,13 +131,20 @@ def _paths(
 
 
 def _memory(document: Document, memory: dict[str, Any]) -> Iterator[Diagnostic]:
-    capture = memory.get("capture", "paused")
-    for key in ("compact",):
-        if key in memory and capture == "paused":
+    for key in ("compact", "give_up"):
+        if key in memory and memory.get("capture", "paused") == "paused":
             detail = f"`{key}` is about a copy that is made while the guest runs; the capture here is paused"
-            yield _say(
-                document, "only for a live capture", detail, "leave it out, or say capture: live", ("memory", key)
-            )
+            hint = "leave it out, or say capture: live"
+            yield _say(document, "only for a live capture", detail, hint, ("memory", key))
+    limits = _mapping(memory.get("give_up"))
+    after, most = limits.get("after"), limits.get("size")
+    if isinstance(after, str) and _DURATION.fullmatch(after) and not seconds(after):
+        detail = f"{shown(after)} is over before anything is written"
+        yield _say(document, "not a possible time", detail, "write it like 10min", ("memory", "give_up", "after"))
+    if isinstance(most, str) and _TIMES.fullmatch(most) and float(most[:-1]) <= 1:
+        detail = f"{shown(most)}: all of the memory is written once at least, and what changed meanwhile again"
+        yield _say(document, "not a possible size", detail, "write it like 3x", ("memory", "give_up", "size"))
+    yield from _bytes(document, most, ("memory", "give_up", "size"))
 
 
 def _disk(document: Document, path: Path, disk: dict[str, Any]) -> Iterator[Diagnostic]:

@@ -17,15 +17,31 @@ DEFAULT_STORE = "/var/lib/domsnap"
 
 
 @dataclass(frozen=True, slots=True)
+class GiveUp:
+    """When a live capture is given up: after so many seconds, or once its image has so many bytes, or so many `times`
+    the bytes of the domain's memory. None is never; `size` and `times` are never both said."""
+
+    after: int | None = None
+    size: int | None = None
+    times: float | None = None
+
+    def bytes(self, memory: int) -> int:
+        """Return the bytes at which a capture of so much memory is given up, 0 for never."""
+        return self.size or round((self.times or 0) * memory)
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """How the memory is captured; `file` is the absolute path of its image, None for the default inside the store.
 
     compact: keep only the last copy of each page that a live capture holds several times, once all is done.
+    give_up: when a live capture is; None for never.
     """
 
     capture: Capture = "paused"
     file: str | None = None
     compact: bool = True
+    give_up: GiveUp | None = None
 
 
 @dataclass(frozen=True, slots=True)

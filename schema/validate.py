@@ -243,7 +243,7 @@ def _limit(rule: str, limit: Any, value: Any) -> str:
             return f"{shown(value)} is too large; {limit} is the most"
         case "maxLength":
             return f"it has {len(value)} characters; at most {limit} are allowed"
-        case "minLength" | "minItems" if not value:
+        case "minLength" | "minItems" | "minProperties" if not value:
             return "nothing stands there"
         case _:
             return f"{shown(value)} breaks the rule `{rule}`: {limit}"

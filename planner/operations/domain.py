@@ -205,7 +205,10 @@ class Unpause(Operation):
 @dataclass(frozen=True, slots=True)
 class CaptureLive(Operation):
     """Write the memory while the guest runs: `xl migrate` sends it with live pre-copy to a receiver of ours, and the
-    guest is suspended only for the last dirty pages and the disks. later: files that are made of `part` by its end."""
+    guest is suspended only for the last dirty pages and the disks.
+
+    later: files that are made of `part` by its end. seconds, most: time and bytes at which it is given up, 0 for never.
+    """
 
     effect = "stop"
     name: str
@@ -213,9 +216,13 @@ class CaptureLive(Operation):
     uuid: str
     part: str
     later: tuple[str, ...] = ()
+    seconds: int = 0
+    most: int = 0
 
     def title(self) -> str:
-        return f"write the memory of {self.name} while it runs, then suspend it"
+        limits = [f"{self.seconds} s"] * (self.seconds > 0) + [f"{self.most // 2**20} MiB"] * (self.most > 0)
+        most = f" (given up after {' or '.join(limits)})" if limits else ""
+        return f"write the memory of {self.name} while it runs{most}, then suspend it"
 
     def why(self) -> str:
         return "xl migrate sends the same stream as xl save, live; the receiver keeps it and declines"
@@ -228,7 +235,7 @@ class CaptureLive(Operation):
         yield Run(("test", "-d", dirname(self.part)))
 
     def do(self) -> Iterator[Command]:
-        yield Capture(self.domid, self.part)
+        yield Capture(self.domid, self.part, self.seconds, self.most)
 
     def undo(self) -> Iterator[Command]:
         yield Release(self.domid)

@@ -30,7 +30,8 @@ def situations() -> Iterator[tuple[str, Spec, Facts]]:
     newer = facts(domain(*all_kinds()))
     newer = replace(newer, host=replace(newer.host, xen="4.20.5"))
     yield "Xen 4.20", spec(), newer
-    yield "live, PVH", spec(memory=language.Memory("live"), disks=MIXED), facts()
+    limits = language.GiveUp(600, times=3.0)
+    yield "live, PVH", spec(memory=language.Memory("live", give_up=limits), disks=MIXED), facts()
     qemu_10 = domain(qcow2(), type="hvm")
     assert qemu_10.qemu
     qemu_10 = replace(qemu_10, qemu=replace(qemu_10.qemu, version="10.0.13"))

@@ -186,6 +186,19 @@ def test_a_copy_that_is_cut_off_leaves_nothing_behind(box: Sandbox, who: str, su
     survived(f"{who} is killed while a live capture copies", 1, "the guest runs on, everything is undone")
 
 
+def test_a_copy_that_takes_too_long_is_given_up_while_the_guest_runs(box: Sandbox, survived: Survived) -> None:
+    create(box)
+    before = left(box)
+    with copying(box, more=", give_up: {after: 1s, size: 100x}") as attempt:
+        assert attempt.process.wait(60) == 5  # at that pace it would go on for longer
+        assert box.domain("web01").held == ""
+        box.runs_on("web01")
+    assert "given up: not done after 1 seconds, as `memory.give_up.after` says" in attempt.said, attempt.said
+    assert "everything was undone" in attempt.said
+    as_before(box, before)
+    survived("a live capture is given up for its time", 1, "the guest runs on, everything is undone")
+
+
 @pytest.mark.parametrize("who", ["apply", "apply and its guardian"])
 @pytest.mark.parametrize("when", [copying, suspended], ids=["while it copies", "while the guest stands still"])
 def test_a_live_apply_that_is_killed_is_undone(

@@ -155,7 +155,9 @@ def test_the_keys_of_a_spec_are_the_fields_of_its_value() -> None:
     said = schema_of("snapshot")
     assert said["properties"].keys() == names(spec.Spec) - {"digest", "positions", "lines"} | {"version"}
     assert set(said["required"]) == required(spec.Spec) | {"version"}
-    assert said["properties"]["memory"]["properties"].keys() == names(spec.Memory)
+    memory = said["properties"]["memory"]["properties"]
+    assert memory.keys() == names(spec.Memory)
+    assert memory["give_up"]["properties"].keys() == names(spec.GiveUp) - {"times"}
     assume = said["properties"]["assume"]
     assert assume["properties"].keys() == names(spec.Assume) == set(assume["required"])
     disk = said["$defs"]["disk"]["anyOf"][1]
