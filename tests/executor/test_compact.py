@@ -292,3 +292,30 @@ def test_whatever_call_fails_the_snapshot_is_whole(tmp_path: Path, number: int, 
             snapshot.stays("")
     assert last > 12
     survived(f"compaction: each call fails ({os.strerror(number)})", last - 1, "the record names a whole image")
+
+
+def test_each_file_is_durable_before_anything_rests_on_it(snapshot: Snapshot) -> None:
+    done: list[str] = []
+    fsync, rename, unlink = os.fsync, os.rename, os.unlink
+
+    def name(path: Any) -> str:
+        path = os.readlink(f"/proc/self/fd/{path}") if isinstance(path, int) else str(path)
+        return "folder" if path == snapshot.published.folder else Path(path).name
+
+    def noted(what: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(path: Any, *more: Any) -> None:
+            done.append(f"{what} {name(path)}")
+            real(path, *more)
+
+        return call
+
+    with (
+        patch.object(os, "fsync", noted("sync", fsync)),
+        patch.object(os, "rename", noted("rename", rename)),
+        patch.object(os, "unlink", noted("remove", unlink)),
+    ):
+        compact.compact(snapshot.command, snapshot.signals, snapshot.watch)
+    assert done == [
+        "sync memory.compact", "sync memory.compact.sha256", "sync folder", "sync record.json.part",
+        "rename record.json.part", "sync folder", "sync folder", "remove memory.sha256", "remove memory",
+    ]  # fmt: skip

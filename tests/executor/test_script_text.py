@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from executor import by_hand
 from executor.quote import join, quote
-from executor.script import script
-from planner.commands import Run
+from executor.script import lines, script
+from planner.commands import Compact, Run
 from planner.plan import Plan
 from schema.diagnostic import Refused
 from tests.planner.scenarios import plans
@@ -50,6 +51,16 @@ def test_the_companion_inside_is_python(path: Path) -> None:
     _, start, rest = path.read_text().partition("<<'END_OF_COMPANION' &\n")
     if start:
         compile(rest.partition("\nEND_OF_COMPANION\n")[0], "companion", "exec")
+
+
+def test_what_a_script_leaves_out_is_a_comment_and_is_not_asked_of_anybody_by_hand() -> None:
+    (step,) = (
+        step for name, plan in plans() if name == "create: live, PVH" for step in plan.steps
+        if any(isinstance(command, Compact) for command in step.do)
+    )  # fmt: skip
+    printed = "\n".join(line for command in step.do for line in lines(command, "fail 1"))
+    assert "stays as it came" in printed and all(line.startswith("#") for line in printed.splitlines())
+    assert not list(by_hand.lines(step.do))
 
 
 @pytest.mark.parametrize("plan", [plan for _, plan in PLANS], ids=[name for name, _ in PLANS])
