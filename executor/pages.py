@@ -17,7 +17,7 @@ import struct
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import compress, repeat
 from typing import BinaryIO
@@ -123,6 +123,7 @@ class Copy:
         self.image, self.target, self.told = image, target, told
         self.was, self.now, self.size = hashlib.sha256(), hashlib.sha256(), 0
         self.beside = ThreadPoolExecutor(1)
+        self.hashed: Future[None] | None = None
 
     def make(self, outline: Outline) -> None:
         """Write it all. Raises OSError, Declined if the image has changed, and what `told` raises."""
@@ -150,12 +151,13 @@ class Copy:
             part = self.image.read(min(length, most))
             if not part:
                 raise Declined("it has changed meanwhile")
-            # The digest of what is read takes as long as all the rest: it is made on another processor.
-            hashed = self.beside.submit(self.was.update, part)
+            # The digest of what is read takes as long as all the rest: it is made on another processor, a part behind.
+            if self.hashed:
+                self.hashed.result()
+            self.hashed = self.beside.submit(self.was.update, part)
             self.told(self.image.tell())
             length -= len(part)
             yield part
-            hashed.result()
 
     def _write(self, data: bytes) -> None:
         self.now.update(data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -174,3 +175,30 @@ def test_an_image_that_changes_meanwhile_is_declined(tmp_path: Path) -> None:
 
 def test_every_type_of_a_page_that_carries_no_data_is_known() -> None:
     assert sorted(WITHOUT_DATA) == [0xD, 0xE, 0xF]
+
+
+def test_what_is_read_does_not_pile_up_before_a_slow_digest(tmp_path: Path) -> None:
+    """A guest's memory is far larger than what a dom0 has."""
+
+    class Slow:
+        done = 0
+
+        def update(self, _: bytes) -> None:
+            time.sleep(0.02)
+            self.done += 1
+
+    slow, behind, reads = Slow(), [], 0
+
+    def told(_: int) -> None:
+        nonlocal reads
+        reads += 1
+        behind.append(reads - slow.done)
+
+    path = tmp_path / "memory"
+    path.write_bytes(image([(Page(1, n), Page(n + 2)) for n in range(20)]))
+    with path.open("rb") as file, (tmp_path / "made").open("wb") as made:
+        copy = Copy(file, made.fileno(), told)
+        copy.was = slow  # type: ignore[assignment]
+        copy.make(outline(file))
+    assert slow.done == reads > 15
+    assert max(behind) <= 2
