@@ -22,7 +22,7 @@ def story(dom0: Dom0) -> Iterator[Story]:
     story.end()
 
 
-def meanwhile(story: Story, verb: str, snapshot: str, step: str, act: str, status: int) -> str:
+def meanwhile(story: Story, verb: str, snapshot: str, step: str, act: str, status: int | None) -> str:
     """Carry a verb out, and run a line of shell when a step whose line holds `step` begins. Apply stands still
     meanwhile; a program that it has started by then does not."""
     command = story.command(verb, snapshot)
