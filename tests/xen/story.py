@@ -13,6 +13,8 @@ PAGE = "domsnap guest pg"  # how the guest's page begins, in its memory
 Stopped = dict[str, list[float]]  # verb -> how long the guest stood still, each time, in seconds
 Disks = Mapping[str, tuple[str, str]]  # vdev -> kind of disk, method
 
+# Xen's own look at a memory image.
+CHECKER = "PYTHONPATH=$(echo /usr/lib/xen-*/lib/python) python3 $(echo /usr/lib/xen-*/bin/verify-stream-v2) -f xl"
 _STOOD = re.compile(r"it stood still for ([0-9.]+) s")
 
 
@@ -119,11 +121,7 @@ class Story:
             if snapshot in self.walked:
                 continue
             self.walked.add(snapshot)
-            checker = "/usr/lib/xen-*/bin/verify-stream-v2"
-            self.dom0.ask(
-                f"PYTHONPATH=$(echo /usr/lib/xen-*/lib/python) python3 {checker} -f xl "
-                f"<{STORE}/{self.domain.name}/{snapshot}/memory"
-            )
+            self.dom0.ask(f"{CHECKER} <{STORE}/{self.domain.name}/{snapshot}/memory")
 
     def end(self) -> None:
         """End the domain and its disks; nothing else may be left of it."""
