@@ -141,6 +141,15 @@ class Migration:
         self.said = self.hold = self.answer = self.receiver = self.words = self.ended = -1
 
 
+def shown(word: str, numbers: list[float], memory: int) -> str:
+    """Return in words how far a capture is that tells `copied` or `end`; memory: bytes that the guest has."""
+    size, pages, spent = numbers
+    rate = size / spent / 2**20 if spent else 0
+    times = f", {pages * 4096 / memory:.1f} times what the guest has" if memory else ""
+    text = f"memory: {size / 2**20:.0f} MiB{times}, {rate:.0f} MiB/s"
+    return f"{text}, in {spent:.0f} s while it ran; now it stands still" if word == "end" else f"{text}; the guest runs"
+
+
 def let_run(domid: int, run: Callable[[tuple[str, ...]], tuple[int, str]]) -> None:
     """Let a domain go on that an xl which is gone has left suspended; does nothing where none was.
 

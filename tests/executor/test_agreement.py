@@ -30,8 +30,9 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def own(call: str) -> bool:
-    """Say whether a call is the plan's. A script moves and syncs with programs, and makes its own folders first."""
-    return not call.startswith(("mv ", "sync ", "mkdir -- ", "mkdir -p -- "))
+    """Say whether a call is the plan's. A script moves and syncs with programs, and makes its own folders first, and
+    the receiver of a live capture."""
+    return not call.startswith(("mv ", "sync ", "mkdir -- ", "mkdir -p -- ")) and call != "cat "
 
 
 def trace(outcome: Outcome) -> list[str]:
@@ -89,17 +90,36 @@ def test_they_agree_when_one_of_many_calls_fails(
     survived(f"{verb}: {what}", 2 * len(points), "`apply` and the script do the same: undone, or said what is left")
 
 
-# What `apply` cannot do yet, or nobody can try here; and what differs from what is tried by a word.
+@DISKS
+@pytest.mark.parametrize("how", ["before", "after", "signal"])
+@pytest.mark.parametrize("stride", [17, pytest.param(1, marks=pytest.mark.slow)])
+def test_they_agree_on_a_live_capture_whatever_fails(
+    machine: Machine, how: str, stride: int, disks: Disks, survived: Survived
+) -> None:
+    machine.live = True
+    points = list(calls(machine, "create", disks))
+    (copy,) = (number for number, (each, _) in enumerate(points) if each.startswith("xl migrate"))
+    for at in points[copy % stride :: stride]:
+        planned(machine, "create", *disks)
+        before, undone = machine.state(), {1, 3, 5, 128 + 15}
+        done = both(machine, "create", disks, how, at)
+        assert (done.guest, done.monitor) == ("running", "S"), (at, done.said)
+        assert done.status not in undone or done.state == before, (at, done.said)
+    survived(f"a live capture: {how}", 2 * len(points), "")
+
+
+# What nobody can try here; and what differs from what is tried by a word.
 ELSEWHERE = (
-    "Capture", "Release", "tap-ctl", "vhd-util", "rm -f -- _ _", "cp --reflink=always",
+    "tap-ctl", "vhd-util", "rm -f -- _ _", "cp --reflink=always",
     "qemu-img rebase -q -f qcow2 -b ''", "qemu-img convert -U -l", "xl destroy",
 )  # fmt: skip
 
 
 def test_what_reviewed_plans_are_made_of_is_tried_here(tmp_path: Path) -> None:
     tried: set[str] = set()
-    for number, (verb, disks) in enumerate(product(("create", "revert", "delete"), (EXTERNAL, ()))):
+    for number, (verb, disks) in enumerate(product(("create", "revert", "delete", "live"), (EXTERNAL, ()))):
         machine = Machine(tmp_path / str(number), "qrvtl")
+        machine.live, verb = verb == "live", verb.replace("live", "create")
         tried.update(made_of(planned(machine, verb, *disks)))  # type: ignore[arg-type]
     for case in CASES:
         left = {
