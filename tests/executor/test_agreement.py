@@ -118,8 +118,11 @@ def test_they_agree_on_a_live_capture_whatever_fails(
 
 def test_they_agree_on_a_signal_while_a_live_capture_is_let_go(machine: Machine) -> None:
     machine.live = True
-    done = both(machine, "create", (), "signal late", ("xl migrate -s  -- 7", 1))
+    at = ("xl migrate -s  -- 7", 1)
+    done = both(machine, "create", (), "signal late", at)
     assert (done.status, done.guest, done.monitor) == (6, "running", "S"), done.said
+    printed = machine.run(planned(machine), fault="signal late", fault_call=at)
+    assert "interrupted by signal 15" in printed.said and "companion" not in printed.said, printed.said
 
 
 # What nobody can try here; and what differs from what is tried by a word.
