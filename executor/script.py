@@ -70,6 +70,7 @@ def _file(name: str) -> str:
     return (files("executor") / name).read_text(encoding="utf-8")
 
 
+@cache
 def _companion(live: bool = False) -> str:
     """Return the companion, with what it needs of our other modules, as one program: one place for each fact."""
     names = ["stream", "migrate", "companion", "live_companion"] if live else ["stream", "companion"]
