@@ -19,7 +19,7 @@ _STOOD = re.compile(r"it stood still for ([0-9.]+) s")
 
 
 class Story:
-    """A domain that runs. way: apply, live (apply, and memory is captured live), or script."""
+    """A domain that runs. way: apply, script, live (by apply, and memory is captured live), or live script."""
 
     def __init__(self, dom0: Dom0, name: str, kind: str, disks: Disks, way: str, *, dirty: int = 0) -> None:
         self.dom0, self.disks, self.way = dom0, disks, way
@@ -35,11 +35,11 @@ class Story:
         """Write the spec; return the command that carries a verb out: create, revert or delete."""
         methods = "".join(f"  {vdev}: {method}\n" for vdev, (_, method) in self.disks.items())
         text = f"version: 1\ndomain: {self.domain.name}\nsnapshot: {snapshot}\ndisks:\n{methods}"
-        text += "memory: {capture: live}\n" if self.way == "live" else ""
+        text += "memory: {capture: live}\n" if "live" in self.way else ""
         file = f"/root/{self.domain.name}-{snapshot}.yaml"
         self.dom0.put(file, text)
         words = " ".join([file, *([] if verb == "create" else [f"--{verb}"]), *more])
-        if self.way in ("apply", "live"):
+        if "script" not in self.way:
             return f"domsnap apply {words} --yes"
         return f"domsnap script {words} -o /root/script.sh && dash /root/script.sh"
 
