@@ -15,7 +15,8 @@ from tests.xen.story import Stopped
 BEGUN = pytest.StashKey[float]()
 # What a test that failed has left must not make the next ones fail.
 RESET = """
-pkill -KILL -f /usr/local/bin/domsnap
+pkill -KILL -f '/usr/local/bin/[d]omsnap'
+pkill -KILL -f '[r]eceive.py'
 for domain in $(xl list | awk 'NR > 2 { print $2 }'); do xl destroy $domain; done
 sleep 2
 pkill -KILL -x xl

@@ -25,7 +25,7 @@ def test_its_xl_monitor_is_there_afterwards(dom0: Dom0, kind: str) -> None:
     story = Story(dom0, "web01", kind, DISKS, "live")
     story.take("one")
     story.domain.again("xl reboot web01")
-    story.dom0.ask("xl shutdown -w web01")
+    story.domain.shut_down()
     story.domain.again()
     finished(story)
 
@@ -47,7 +47,12 @@ def test_a_guest_at_work_ten_times_in_a_row(dom0: Dom0) -> None:
 def test_its_receiver_is_killed_in_the_window(dom0: Dom0, kind: str) -> None:
     story = Story(dom0, "web01", kind, DISKS, "live")
     said = meanwhile(
-        story, "create", "one", IN_THE_WINDOW, "pkill -9 -f [r]eceive.py; sleep 3; xl list web01", status=None
+        story,
+        "create",
+        "one",
+        IN_THE_WINDOW,
+        "pkill -9 -f '^[^ ]*python[^ ]* .*[r]eceive.py '; sleep 3; xl list web01",
+        status=None,
     )
     # What works on a disk holds the guest still; the rest follows from who was faster.
     assert "done" in said or "everything was undone" in said, said
