@@ -51,7 +51,7 @@ class Dom0:
             self.port = free.getsockname()[1]
         self.serial.unlink(missing_ok=True)
         image = self.image
-        # What else runs here must not make the device models of its domains time out: root may ask for that. And it ends
+        # What else runs here must not make the device models of its domains time out: root may ask for that. It ends
         # with us, also when we are killed.
         argv = ["nice", "-n", "-15", "setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"]
         argv += ["-accel", "tcg,thread=multi", "-cpu", CPU]
