@@ -9,20 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.xen.dom0 import Dom0
-from tests.xen.prepared import PYTHON, prepared
+from tests.xen.prepared import PYTHON, RESET, prepared
 from tests.xen.story import Stopped
 
 BEGUN = pytest.StashKey[float]()
-# What a test that failed has left must not make the next ones fail.
-RESET = """
-pkill -KILL -f '/usr/local/bin/[d]omsnap'
-pkill -KILL -f '[r]eceive.py'
-for domain in $(xl list | awk 'NR > 2 { print $2 }'); do xl destroy $domain; done
-sleep 2
-pkill -KILL -x xl
-for volume in $(lvs --noheadings -o lv_path vg0 | grep /dev/ | grep -v '/pool$'); do lvremove -qq -f -y $volume; done
-rm -rf /var/lib/domsnap/* /srv/vm/web* /srv/xfs/*
-"""
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -23,6 +23,17 @@ mkdir -p /srv/xfs && mount -o loop /srv/blocks /srv/xfs
 domsnap --version
 """
 
+# What a test has left must not make the next ones fail.
+RESET = """
+pkill -KILL -f '/usr/local/bin/[d]omsnap'
+pkill -KILL -f '[r]eceive.py'
+for domain in $(xl list | awk 'NR > 2 { print $2 }'); do xl destroy $domain; done
+sleep 2
+pkill -KILL -x xl
+for volume in $(lvs --noheadings -o lv_path vg0 | grep /dev/ | grep -v '/pool$'); do lvremove -qq -f -y $volume; done
+rm -rf /var/lib/domsnap/* /srv/vm/web* /srv/xfs/*
+"""
+
 
 @contextmanager
 def prepared(release: str, folder: Path) -> Iterator[Dom0]:
