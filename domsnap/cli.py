@@ -125,6 +125,9 @@ def observe(
     stores: Annotated[
         list[str] | None, typer.Option("--store", metavar="DIR", help="A folder with snapshots besides the usual one.")
     ] = None,
+    outputs: Annotated[
+        bool, typer.Option("--outputs", help="Give what the host's programs printed instead, for a bug report.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print diagnostics as JSON on standard output.")] = False,
 ) -> None:
     """Read this host, and print the facts that plans are made from.
@@ -135,15 +138,16 @@ def observe(
 
     from domsnap import observing
 
-    facts, remarks = observing.document(domains or (), stores or ())
+    make = observing.printed if outputs else observing.document
+    text, remarks = make(domains or (), stores or ())
     report(remarks, as_json=False)
     if output:
         from domsnap.saving import save
 
-        save(output, facts, "facts")
+        save(output, text, "outputs" if outputs else "facts")
         complain(f"written to {output}")
     else:
-        emit(facts)
+        emit(text)
 
 
 @app.command()

@@ -33,6 +33,16 @@ def document(names: Collection[str] = (), stores: Collection[str] = ()) -> tuple
     return (json.dumps(said, indent=2) + "\n").encode(), list(outputs.remarks)
 
 
+def printed(names: Collection[str] = (), stores: Collection[str] = ()) -> tuple[bytes, list[Diagnostic]]:
+    """Return all that the facts are made of, as JSON: the texts that this host's programs printed, by the fields of
+    `Outputs`; and remarks on what they lack. Raises Refused."""
+    import json
+    from dataclasses import asdict
+
+    outputs = _outputs(names, stores)
+    return (json.dumps(asdict(outputs), indent=2) + "\n").encode(), list(outputs.remarks)
+
+
 def facts(names: Collection[str], stores: Collection[str]) -> tuple[Facts, list[Diagnostic]]:
     """Return the facts of this host as they are now, and remarks on what they lack.
 

@@ -9,10 +9,11 @@ from typing import Literal
 
 from schema.diagnostic import Diagnostic, Refused
 
-Kind = Literal["plan", "script", "facts"]
-MODES: dict[Kind, int] = {"plan": 0o600, "script": 0o700, "facts": 0o600}
+Kind = Literal["plan", "script", "facts", "outputs"]
+MODES: dict[Kind, int] = {"plan": 0o600, "script": 0o700, "facts": 0o600, "outputs": 0o600}
 _BEGIN = 4096
-_FACTS = re.compile(rb'\{\s*"version": 1,\s*"observed": "')  # how domsnap/observing.py writes them
+# How domsnap/observing.py writes them.
+_OBSERVED = {"facts": re.compile(rb'\{\s*"version": 1,\s*"observed": "'), "outputs": re.compile(rb'\{\s*"observed": "')}
 _SCRIPT = re.compile(rb"#!/bin/sh\n(#.*\n)*# plan +[0-9a-f]{64}\n")  # how executor/script.py begins
 
 
@@ -55,14 +56,14 @@ def _ours(path: str, kind: Kind) -> bool:
             return True
     finally:
         os.close(descriptor)
-    what = "facts" if kind == "facts" else "a plan or script"
+    what = kind if kind in _OBSERVED else "a plan or script"
     raise _refused(path, f"it is not {what} made by domsnap", "choose another name, or remove it first")
 
 
 def _is_ours(begin: bytes, kind: Kind) -> bool:
     """Say so of the first bytes of a file; an empty one has nothing to lose. No plan replaces facts."""
-    if kind == "facts":
-        return not begin or bool(_FACTS.match(begin))
+    if kind in _OBSERVED:
+        return not begin or bool(_OBSERVED[kind].match(begin))
     return not begin or begin.startswith(b'{"assumes":') or bool(_SCRIPT.match(begin))
 
 

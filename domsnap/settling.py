@@ -23,7 +23,7 @@ def status(domain: str, store: str, *, as_json: bool) -> int:
     suspended, and what to do; 0 if there is none, else 6."""
     from executor import lock
     from executor.look.processes import stopped_monitors
-    from executor.migrate import BY_LIBRARY
+    from executor.migrate import by_library
     from executor.recover import suspended
 
     left = _unfinished(domain, store)
@@ -58,7 +58,7 @@ def status(domain: str, store: str, *, as_json: bool) -> int:
             emit_text(f"  no plan of this store holds it; let it go on: kill -s CONT {pid}\n")
     for name, domid in still:
         emit_text(f"{safe(name)}: its guest stands still, suspended; unless a save or a migration is at work on it:\n")
-        emit_text(f"  xl resume -- {domid}\n  or before Xen 4.20, which has no such command:\n  {BY_LIBRARY % domid}\n")
+        emit_text(f"  xl resume -- {domid}\n  or before Xen 4.20, which has no such command:\n  {by_library(domid)}\n")
     return attention
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from executor import by_hand
+from executor import by_hand, migrate
 from executor.companion import Failed
 from executor.journal import Journal, Past, started
 from executor.live import Live
@@ -66,15 +66,10 @@ class _Noted(Watch):
             with suppress(OSError):
                 self.run.journal.note("captured", sync=False, pid=pid, started=started(pid))
             return
-        size, pages, spent = numbers
-        times = pages * 4096 / self.run.plan.domains[0].memory
-        rate = size / spent / 2**20 if spent else 0
-        text = f"memory: {size / 2**20:.0f} MiB, {times:.1f} times what the guest has, {rate:.0f} MiB/s"
         if word == "end":
             self.run.stopped = time.monotonic()
-            self.run.tell("step", f"{text}, in {spent:.0f} s while it ran; now it stands still")
-        else:
-            self.run.tell("progress", f"{text}; the guest runs")
+        text = migrate.shown(word, numbers, self.run.plan.domains[0].memory)
+        self.run.tell("step" if word == "end" else "progress", text)
 
 
 @dataclass(slots=True)

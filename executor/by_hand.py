@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from posixpath import dirname
 from typing import Any, assert_never
 
-from executor.migrate import BY_LIBRARY
+from executor.migrate import by_library
 from executor.quote import join, quote
 from planner.commands import (
     AwaitJob,
@@ -58,7 +58,7 @@ def by_hand(command: Command) -> Iterator[str]:
             return  # nothing of the one is left to do by the time that anything is done by hand; the other need not be
         case Release(domid=domid):
             yield f"xl resume -- {domid}  # if xl list shows it as ---ss-, on Xen 4.20 or later"
-            yield f"{BY_LIBRARY % domid}  # the same, before 4.20"
+            yield f"{by_library(domid)}  # the same, before 4.20"
         case _:
             assert_never(command)
 

@@ -1,9 +1,10 @@
 """The script's companion: QMP over connections made beforehand, and the proof that a memory image is complete.
 
 Started by the script with the file descriptor of a pipe; reads one request a line, a number and a command of the plan
-in JSON, and answers each on standard output with its number and `ok`, or what went wrong. `connect` opens monitors
-early, `idle` does nothing. It gives up what it does when the next request, or the end of the pipe, comes. Ends when the
-script does. Given `--whole IMAGE` it says whether a memory image is complete, and makes it durable.
+in JSON, and answers each on standard output with its number and `ok`, or what went wrong. Before that can come lines
+with the number, `|` and something worth saying. `connect` opens monitors early, `idle` does nothing. It gives up what
+it does when the next request, or the end of the pipe, comes. Ends when the script does. Given `--whole IMAGE` it says
+whether a memory image is complete, and makes it durable.
 """
 
 import hashlib
@@ -16,10 +17,7 @@ import sys
 import time
 from typing import Any
 
-# --- the walker goes here
 from executor.stream import walk
-
-# --- the walker ends here
 
 PATIENCE = 60  # seconds that a monitor may take for an answer
 
@@ -91,7 +89,15 @@ class Given:
     """The pipe of requests; `wait` and `still_wanted` raise Failed as soon as there is a next one, or its end."""
 
     def __init__(self, pipe: Any) -> None:
-        self.pipe = pipe
+        self.pipe, self.number = pipe, ""
+
+    def say(self, text: str) -> None:
+        """Say something to the script, as a part of the answer to its last request."""
+        try:
+            sys.stdout.buffer.write(f"{self.number} {text}\n".encode("utf-8", "replace"))
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:  # the script was killed
+            os._exit(1)
 
     def wait(self, seconds: float) -> None:
         if select.select([self.pipe], [], [], seconds)[0]:
@@ -208,8 +214,11 @@ def seal(command: Any, given: Any) -> None:
         os.close(folder)
 
 
-def answer(line: str, monitors: dict[str, Monitor], given: Any) -> None:
+def answer(line: str, monitors: dict[str, Monitor], given: Any, more: dict[str, Any]) -> None:
     ((kind, command),) = json.loads(line).items()
+    if kind in more:
+        more[kind](command, given)
+        return
     if kind == "idle":
         return
     if kind == "connect":
@@ -228,24 +237,23 @@ def answer(line: str, monitors: dict[str, Monitor], given: Any) -> None:
         await_job(monitor, command, given)
 
 
-def main(ask: str) -> None:
+def main(ask: str, more: dict[str, Any] | None = None) -> None:
+    """Answer requests until there are no more. more: what else can be asked, by kind."""
     monitors: dict[str, Monitor] = {}
     # Not buffered: what select says of the pipe is then true. Not opened by name: that would wait for ever for a writer
     # if the script has ended already.
     with open(int(ask), "rb", buffering=0) as requests:
         given = Given(requests)
         while line := requests.readline():
-            number, _, command = line.decode("utf-8", "surrogateescape").partition(" ")
+            given.number, _, command = line.decode("utf-8", "surrogateescape").partition(" ")
             try:
-                answer(command, monitors, given)
-                said = "ok"
+                answer(command, monitors, given, more or {})
+                given.say("ok")
             except (Failed, OSError, ValueError) as error:
-                said = "failed: " + (str(error) or type(error).__name__).replace("\n", " ")
-            try:
-                sys.stdout.buffer.write(f"{number} {said}\n".encode("utf-8", "replace"))
-                sys.stdout.buffer.flush()
-            except BrokenPipeError:  # the script was killed
-                os._exit(1)
+                *before, last = str(error).splitlines() or [type(error).__name__]
+                for each in before:
+                    given.say(f"| {each}")
+                given.say(f"failed: {last}")
 
 
 def whole(image: str) -> None:

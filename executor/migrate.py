@@ -16,13 +16,14 @@ from typing import Any
 
 # How it ends when nobody said that the domain has arrived, with exit status 1 (tools/xl/xl_migrate.c).
 RESUMING = "Migration failed, resuming at sender."
-# Xen's own way to let a suspended domain go on, for an xl that has no `resume`, those before 4.20. QEMU has to go on
-# too where the domain is HVM.
-BY_LIBRARY = (
-    'python3 -c \'from ctypes import *; from ctypes.util import find_library as f; c = CDLL(f("xenctrl"), RTLD_GLOBAL);'
+# Xen's own way to let a suspended domain go on, for an xl that has no `resume`, those before 4.20; and what the QEMU of
+# an HVM domain needs then, as libxl tells it. A PVH domain's may be told, too.
+_LIBRARY = (
+    'from ctypes import *; from ctypes.util import find_library as f; c = CDLL(f("xenctrl"), RTLD_GLOBAL);'
     ' g = CDLL(f("xenguest"), RTLD_GLOBAL); c.xc_interface_open.restype = c_void_p;'
-    " print(g.xc_domain_resume(c_void_p(c.xc_interface_open(None, None, 0)), %d, 1))'"
+    " print(g.xc_domain_resume(c_void_p(c.xc_interface_open(None, None, 0)), %d, 1))"
 )
+_BY_LIBRARY = f"python3 -c '{_LIBRARY}'; xl qemu-monitor-command %d cont"
 _TAIL = 2000  # bytes of what xl said that are shown
 _TICK = 0.25  # seconds
 _PROMPT = 5.0  # seconds that the receiver may take to end
@@ -140,6 +141,15 @@ class Migration:
         self.said = self.hold = self.answer = self.receiver = self.words = self.ended = -1
 
 
+def shown(word: str, numbers: list[float], memory: int) -> str:
+    """Return in words how far a capture is that tells `copied` or `end`; memory: bytes that the guest has."""
+    size, pages, spent = numbers
+    rate = size / spent / 2**20 if spent else 0
+    times = f", {pages * 4096 / memory:.1f} times what the guest has" if memory else ""
+    text = f"memory: {size / 2**20:.0f} MiB{times}, {rate:.0f} MiB/s"
+    return f"{text}, in {spent:.0f} s while it ran; now it stands still" if word == "end" else f"{text}; the guest runs"
+
+
 def let_run(domid: int, run: Callable[[tuple[str, ...]], tuple[int, str]]) -> None:
     """Let a domain go on that an xl which is gone has left suspended; does nothing where none was.
 
@@ -148,13 +158,22 @@ def let_run(domid: int, run: Callable[[tuple[str, ...]], tuple[int, str]]) -> No
     """
     if not _suspended(domid, run):
         return
-    status, said = run(("xl", "resume", "--", str(domid)))
-    if status != 0 or _suspended(domid, run):
-        raise NotCaptured(
-            f"domain {domid} is suspended, and nothing lets it go on: its xl was killed ({said.strip()[-200:]});"
-            f" by hand, with Xen's library:\n{BY_LIBRARY % domid}\n"
-            "and for an HVM domain `cont` to its QEMU by QMP; or: xl save -c DOMAIN FILE, which takes a minute"
-        )
+    _, said = run(("xl", "resume", "--", str(domid)))
+    if not _suspended(domid, run):
+        return
+    run(("python3", "-c", _LIBRARY % domid))
+    if not _suspended(domid, run):
+        run(("xl", "qemu-monitor-command", str(domid), "cont"))
+        return
+    raise NotCaptured(
+        f"domain {domid} is suspended, and nothing lets it go on: its xl was killed ({said.strip()[-200:]});"
+        f" by hand, with Xen's library:\n{by_library(domid)}\nor: xl save -c DOMAIN FILE, which takes a minute"
+    )
+
+
+def by_library(domid: int) -> str:
+    """Return the line of shell that lets a suspended domain go on where xl has no `resume`."""
+    return _BY_LIBRARY % (domid, domid)
 
 
 def _suspended(domid: int, run: Callable[[tuple[str, ...]], tuple[int, str]]) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.resources import files
 from posixpath import dirname
@@ -26,7 +27,6 @@ from planner.commands import (
     to_json,
 )
 from planner.plan import Plan, Step, introduced, monitors, no_return, rollback
-from schema.diagnostic import Diagnostic, Refused
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -42,16 +42,12 @@ not the one that was planned for: plan again; 4 locked; 5 failed, everything und
 
 
 def script(plan: Plan) -> str:
-    """Return the script; the same plan gives the same bytes.
-
-    Raises Refused for a live capture, which this version cannot print.
-    """
+    """Return the script; the same plan gives the same bytes."""
     commands = [c for step in plan.steps for c in (*step.checks, *step.do, *step.after, *step.undo)]
-    if any(isinstance(command, Capture | Release) for command in commands):
-        raise Refused([_NO_LIVE])
+    live = any(isinstance(command, Capture | Release) for command in commands)
     subject = plan.domains[0]
     folder = f"{plan.store}/{subject.name}"
-    helper = any(isinstance(command, Qmp | AwaitJob | Seal) for command in commands)
+    helper = live or any(isinstance(command, Qmp | AwaitJob | Seal) for command in commands)
     rest, undos_by_hand = "\n".join(_indent(_rest(plan))), "\n".join(_indent(_undos_by_hand(plan)))
     return _template().render(
         header=_header(plan, helper),
@@ -62,7 +58,10 @@ def script(plan: Plan) -> str:
         lock=f"${{DOMSNAP_RUN:-/run/domsnap}}/{quote(subject.uuid)}.lock",
         journal=quote(f"{folder}/journal"),
         helper=helper,
-        companion=_companion(),
+        companion=_companion(live),
+        live=live,
+        receiver=_file("receive.py").strip(),
+        memory=subject.memory,
         undos="\n".join(_undo(step) for step in plan.steps if step.undo),
         rollback="\n".join(_indent(_rollback(plan))) or "  :",
         undos_by_hand=undos_by_hand or "  :",
@@ -70,13 +69,6 @@ def script(plan: Plan) -> str:
         own_name="$self" in rest + undos_by_hand,
         steps="\n".join(line for step in plan.steps for line in _step(step, plan)),
     )
-
-
-_NO_LIVE = Diagnostic(
-    "a live capture cannot be printed as a script yet",
-    "the receiver that a live capture needs is not part of scripts in this version",
-    "use `capture: paused` for a script",
-)
 
 
 @cache
@@ -91,18 +83,35 @@ def _file(name: str) -> str:
     return (files("executor") / name).read_text(encoding="utf-8")
 
 
-def _companion() -> str:
-    """Return the companion with the walker put in the place of its import: one place for each fact."""
-    head, _, rest = _file("companion.py").partition("# --- the walker goes here\n")
-    tail = rest.partition("# --- the walker ends here\n")[2]
-    walker = _file("stream.py")
-    imports = "from typing import BinaryIO\n"
-    body = walker[walker.index(imports) + len(imports) :]
-    head = head.replace("import sys\n", "import struct\nimport sys\n")
-    head = head.replace(
-        "from typing import Any\n", "from collections.abc import Callable\nfrom typing import Any, BinaryIO\n"
+@cache
+def _companion(live: bool = False) -> str:
+    """Return the companion, with what it needs of our other modules, as one program: one place for each fact."""
+    names = ["stream", "migrate", "companion", "live_companion"] if live else ["stream", "companion"]
+    trees = {name: ast.parse(_file(f"{name}.py")) for name in names}
+    about = ast.get_docstring(trees["companion"], clean=False)
+    bodies = [_body(name, tree, program=name == names[-1]) for name, tree in trees.items()]
+    return "\n\n\n".join([f'"""{about}"""\n\n{_imports(trees.values())}', *bodies])
+
+
+def _imports(trees: Iterable[ast.Module]) -> str:
+    """Return what modules import that is not ours."""
+    plain, named = set[str](), dict[str, set[str]]()
+    for node in (node for tree in trees for node in tree.body):
+        if isinstance(node, ast.Import):
+            plain.update(each.name for each in node.names)
+        if isinstance(node, ast.ImportFrom) and node.module and not node.module.startswith("executor"):
+            named.setdefault(node.module, set()).update(each.name for each in node.names)
+    return "\n".join(
+        [f"import {name}" for name in sorted(plain)]
+        + [f"from {module} import {', '.join(sorted(names))}" for module, names in sorted(named.items())]
     )
-    return (head + body + "\n" + tail).strip()
+
+
+def _body(name: str, tree: ast.Module, *, program: bool) -> str:
+    """Return what follows a module's imports; what it does as a program is left out if another one is it."""
+    first = max(node.end_lineno or 0 for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom))
+    last = None if program or not isinstance(tree.body[-1], ast.If) else tree.body[-1].lineno - 1
+    return "".join(_file(f"{name}.py").splitlines(keepends=True)[first:last]).strip()
 
 
 def _usage(name: str, helper: bool) -> str:
@@ -186,8 +195,10 @@ def lines(command: Command, failure: str) -> Iterator[str]:
             yield f"run sync -- {join(tuple(folders))} || {failure}"
         case Compact(image=image):
             yield _comment(f"{image} stays as it came: `domsnap apply` would compact it, a script does not")
-        case Capture() | Release():
-            raise Refused([_NO_LIVE])
+        case Capture():
+            yield f"capture {quote(canonical(to_json(command)))} || {failure}"
+        case Release():
+            yield f"release {quote(canonical(to_json(command)))} || {failure}"
         case _:
             assert_never(command)
 

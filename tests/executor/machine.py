@@ -50,10 +50,14 @@ def nobody() -> Iterator[int]:
 
 
 class Machine:
-    """`root` holds all of it: srv (disks), store, model (what the fakes know), bin, lock; `put` sets it up anew."""
+    """`root` holds all of it: srv (disks), store, model (what the fakes know), bin, lock; `put` sets it up anew.
+
+    live: have specs that capture the memory live.
+    """
 
     def __init__(self, root: Path, disks: str) -> None:
         self.root, self.model = root, root / "model"
+        self.live = False
         self.socket = root / "qmp"
         srv = root / "srv"
         kinds = {
@@ -107,7 +111,8 @@ class Machine:
         return replace(there, domains=domains, images=tuple(images))
 
     def spec(self, *disks: language.Disk) -> Spec:
-        return replace(Spec("web01", "before-upgrade"), store=str(self.root / "store"), disks=disks)
+        memory = language.Memory("live" if self.live else "paused")
+        return replace(Spec("web01", "before-upgrade"), store=str(self.root / "store"), memory=memory, disks=disks)
 
     def state(self) -> object:
         """Return all that a rollback must bring back, as it is now."""

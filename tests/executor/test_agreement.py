@@ -30,8 +30,9 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def own(call: str) -> bool:
-    """Say whether a call is the plan's. A script moves and syncs with programs, and makes its own folders first."""
-    return not call.startswith(("mv ", "sync ", "mkdir -- ", "mkdir -p -- "))
+    """Say whether a call is the plan's. A script moves and syncs with programs, and makes its own folders first, and
+    the receiver of a live capture."""
+    return not call.startswith(("mv ", "sync ", "mkdir -- ", "mkdir -p -- ")) and call != "cat "
 
 
 def trace(outcome: Outcome) -> list[str]:
@@ -89,17 +90,53 @@ def test_they_agree_when_one_of_many_calls_fails(
     survived(f"{verb}: {what}", 2 * len(points), "`apply` and the script do the same: undone, or said what is left")
 
 
-# What `apply` cannot do yet, or nobody can try here; and what differs from what is tried by a word.
+@DISKS
+@pytest.mark.parametrize("how", ["before", "after", "signal"])
+@pytest.mark.parametrize(
+    "stride",
+    [17, pytest.param(5, marks=pytest.mark.slow), pytest.param(1, marks=(pytest.mark.slow, pytest.mark.long))],
+)
+def test_they_agree_on_a_live_capture_whatever_fails(
+    machine: Machine, how: str, stride: int, disks: Disks, survived: Survived
+) -> None:
+    machine.live = True
+    points = list(calls(machine, "create", disks))
+    (copy,) = (number for number, (each, _) in enumerate(points) if each.startswith("xl migrate"))
+    points = points[copy % stride :: stride]
+    for at in points:
+        planned(machine, "create", *disks)
+        before = machine.state()
+        done = both(machine, "create", disks, how, at)
+        assert done.guest == "running", (at, done.said)
+        if done.status not in (0, 6):
+            assert (done.state, done.monitor) == (before, "S"), (at, done.said)
+    what = {"before": "a call fails", "after": "a call fails after it acted", "signal": "a signal at a call"}[how]
+    survived(
+        f"live create: {what}", 2 * len(points), "`apply` and the script do the same: undone, or said what is left"
+    )
+
+
+def test_they_agree_on_a_signal_while_a_live_capture_is_let_go(machine: Machine) -> None:
+    machine.live = True
+    at = ("xl migrate -s  -- 7", 1)
+    done = both(machine, "create", (), "signal late", at)
+    assert (done.status, done.guest, done.monitor) == (6, "running", "S"), done.said
+    printed = machine.run(planned(machine), fault="signal late", fault_call=at)
+    assert "interrupted by signal 15" in printed.said and "companion" not in printed.said, printed.said
+
+
+# What nobody can try here; and what differs from what is tried by a word.
 ELSEWHERE = (
-    "Capture", "Release", "Compact", "tap-ctl", "vhd-util", "rm -f -- _ _", "cp --reflink=always",
+    "Compact", "tap-ctl", "vhd-util", "rm -f -- _ _", "cp --reflink=always",
     "qemu-img rebase -q -f qcow2 -b ''", "qemu-img convert -U -l", "xl destroy",
 )  # fmt: skip
 
 
 def test_what_reviewed_plans_are_made_of_is_tried_here(tmp_path: Path) -> None:
     tried: set[str] = set()
-    for number, (verb, disks) in enumerate(product(("create", "revert", "delete"), (EXTERNAL, ()))):
+    for number, (verb, disks) in enumerate(product(("create", "revert", "delete", "live"), (EXTERNAL, ()))):
         machine = Machine(tmp_path / str(number), "qrvtl")
+        machine.live, verb = verb == "live", verb.replace("live", "create")
         tried.update(made_of(planned(machine, verb, *disks)))  # type: ignore[arg-type]
     for case in CASES:
         left = {

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,7 @@ import pytest
 from executor import journal, lock
 from executor.carry_out import trust
 from executor.recover import unfinished
-from planner.compile import compile_plan
 from planner.plan import Plan
-from schema import spec as language
 from schema.diagnostic import Refused
 from tests.conftest import Survived
 from tests.executor.machine import Machine
@@ -163,12 +160,14 @@ def test_a_sticky_folder_above_the_store_is_fine(tmp_path: Path) -> None:
     trust(tmp_path / "t/store")
 
 
-def test_a_live_capture_whose_xl_fails_at_once_is_undone(machine: Machine) -> None:
-    spec = replace(machine.spec(language.Disk("xvdb", "exclude", reason="x")), memory=language.Memory("live"))
+@pytest.mark.parametrize("shell", ["", "dash"])
+def test_a_live_capture_whose_xl_fails_at_once_is_undone_and_its_words_are_shown(machine: Machine, shell: str) -> None:
+    machine.live = True
+    plan = planned(machine)
     before = machine.state()
-    failed = machine.run(compile_plan("create", spec, machine.facts()), shell="")
+    failed = machine.run(plan, shell=shell, fault="before", fault_call=("xl migrate -s  -- 7", 1))
     assert (failed.status, failed.guest, failed.monitor) == (5, "running", "S"), failed.said
-    assert "the model does not know: migrate -s" in failed.said
+    assert "xl: made to fail" in failed.said
     assert failed.state == before
 
 

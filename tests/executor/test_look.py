@@ -666,6 +666,20 @@ def test_observe_writes_facts_for_their_owner_alone_and_never_over_another_file(
     assert file.read_text() == '{"version": 1, "domain": "mine"}'
 
 
+def test_observe_gives_what_the_programs_printed_for_a_bug_report(
+    host: Live, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    file = tmp_path / "outputs.json"
+    assert run(["observe", "--outputs"]) == 0
+    said = json.loads(capsysbinary.readouterr().out)
+    assert said["xl_info"] == seen(host).xl_info and said["xl_list_long"] == seen(host).xl_list_long
+    for _ in range(2):
+        assert run(["observe", "--outputs", "-o", str(file)]) == 0
+    assert run(["observe", "-o", str(file)]) == 1
+    assert b"it is not facts made by domsnap" in capsysbinary.readouterr().err
+    assert json.loads(file.read_text()).keys() == said.keys()
+
+
 def test_a_domain_that_is_not_there_is_refused_naming_those_that_are(host: Live) -> None:
     with pytest.raises(Refused) as refused:
         observing.document(["web01", "web1", "x"], [])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from executor.script import script
 from planner.commands import Run
 from planner.compile import compile_plan
 from planner.plan import Plan, Verb, rollback
@@ -173,6 +174,39 @@ def test_a_companion_that_dies_while_the_guest_stands_still_does_not_keep_it_so(
     assert "the companion has ended" in done.said and "socat" in done.said
 
 
+@pytest.mark.parametrize("words", ["cp --reflink=never", "lvcreate", "mv ", "kill -s STOP"])
+def test_a_companion_that_dies_in_a_live_capture_does_not_keep_the_guest(machine: Machine, words: str) -> None:
+    machine.live = True
+    clean = machine.run(planned(machine, "create", *EXTERNAL))
+    done = machine.run(planned(machine, "create", *EXTERNAL), fault_at=call(clean, words), fault="orphaned")
+    assert (done.status, done.guest, done.monitor) == (6, "running", "S"), done.said
+    assert "the companion has ended" in done.said and "socat" in done.said
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_live_script_that_cannot_hold_the_guest_undoes_everything(
+    machine: Machine, shell: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.live = True
+    plan, whole = planned(machine), script
+    before = machine.state()
+    monkeypatch.setattr("tests.executor.machine.script", lambda plan: whole(plan).replace("live/answer", "gone/answer"))
+    done = machine.run(plan, shell=shell)
+    assert (done.status, done.guest, done.monitor, done.state) == (5, "running", "S", before), done.said
+
+
+def test_how_far_a_live_script_is_is_said_now_and_then(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.live = True
+    plan, whole = planned(machine), script
+    monkeypatch.setattr(
+        "tests.executor.machine.script", lambda plan: whole(plan).replace("SELDOM = 10.0", "SELDOM = 0")
+    )
+    done = machine.run(plan)
+    assert done.status == 0, done.said
+    first, last = (line for line in done.said.splitlines() if line.startswith("  memory: "))
+    assert first.endswith("; the guest runs") and last.endswith("now it stands still")
+
+
 def test_a_killed_script_lets_the_lock_go(machine: Machine) -> None:
     plan = planned(machine, "create", *EXTERNAL)
     clean = machine.run(plan)
@@ -199,7 +233,9 @@ def test_a_memory_image_that_was_cut_is_not_published(machine: Machine) -> None:
     assert not (machine.root / "store/web01/before-upgrade/record.json").exists()
 
 
-def test_a_check_changes_nothing(machine: Machine) -> None:
+@pytest.mark.parametrize("live", [False, True])
+def test_a_check_changes_nothing(machine: Machine, live: bool) -> None:
+    machine.live = live
     plan = planned(machine, "create", *EXTERNAL)
     before = machine.state()
     done = machine.run(plan, "--check")

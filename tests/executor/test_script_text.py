@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 from pathlib import Path
 
@@ -11,14 +12,13 @@ from hypothesis import strategies as st
 
 from executor import by_hand
 from executor.quote import join, quote
-from executor.script import lines, script
+from executor.script import _companion, lines, script
 from planner.commands import Compact, Run
 from planner.plan import Plan
-from schema.diagnostic import Refused
 from tests.planner.scenarios import plans
 
 GOLDEN = sorted((Path(__file__).parents[1] / "golden").glob("*/script.sh"))
-PLANS = [(name, plan) for name, plan in plans() if "create" not in name or "live" not in name]
+PLANS = [*plans()]
 every = pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.parent.name)
 # Optional checks that do not fit: quotes around plain variables and braces around names are a matter of taste; `[` is
 # POSIX and `[[` is not; an assignment whose command fails inside a condition is meant (`got=$?` follows).
@@ -47,10 +47,17 @@ def test_shfmt_would_change_nothing(path: Path) -> None:
 
 
 @every
-def test_the_companion_inside_is_python(path: Path) -> None:
-    _, start, rest = path.read_text().partition("<<'END_OF_COMPANION' &\n")
-    if start:
-        compile(rest.partition("\nEND_OF_COMPANION\n")[0], "companion", "exec")
+def test_the_programs_inside_are_python_and_only_live_scripts_carry_a_receiver(path: Path) -> None:
+    text = path.read_text()
+    programs = {name: inside(text, name) for name in ("COMPANION", "RECEIVER")}
+    for name, program in programs.items():
+        compile(program, name, "exec")
+    assert bool(programs["COMPANION"]) == ("python3" in text)
+    assert bool(programs["RECEIVER"]) == ("class Migration" in text) == ("live" in path.parent.name)
+
+
+def inside(text: str, name: str) -> str:
+    return text.partition(f"<<'END_OF_{name}'\n")[2].partition(f"\nEND_OF_{name}\n")[0]
 
 
 def test_what_a_script_leaves_out_is_a_comment_and_is_not_asked_of_anybody_by_hand() -> None:
@@ -75,11 +82,19 @@ def test_the_same_plan_gives_the_same_script(plan: Plan) -> None:
                 assert join(command.argv) in text
 
 
-def test_a_live_capture_is_refused_with_a_way_out() -> None:
-    (plan,) = (plan for name, plan in plans() if name == "create: live, PVH")
-    with pytest.raises(Refused) as caught:
-        script(plan)
-    assert "capture: paused" in caught.value.diagnostics[0].hint
+def test_no_name_of_the_companion_takes_the_place_of_another() -> None:
+    names = [
+        node.name for node in ast.parse(_companion(live=True)).body if isinstance(node, ast.FunctionDef | ast.ClassDef)
+    ]
+    values = [
+        target.id
+        for node in ast.parse(_companion(live=True)).body
+        if isinstance(node, ast.Assign)
+        for each in node.targets
+        for target in ast.walk(each)
+        if isinstance(target, ast.Name)
+    ]
+    assert len({*names, *values}) == len(names) + len(values)
 
 
 WORDS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))

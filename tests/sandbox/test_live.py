@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,8 +90,12 @@ def pids(box: Sandbox, word: str) -> list[int]:
     return [pid for pid in box.processes() if word in Path(f"/proc/{pid}/cmdline").read_text().split("\0")]
 
 
+def companion(box: Sandbox) -> list[int]:
+    return [pid for pid in pids(box, "-I") if Path(f"/proc/{pid}/cmdline").read_text().startswith("python3\0-I\0-\0")]
+
+
 def receiver(box: Sandbox) -> list[int]:
-    return [pid for pid in box.processes() if "executor/receive.py" in Path(f"/proc/{pid}/cmdline").read_text()]
+    return [pid for pid in box.processes() if "/receive.py\0" in Path(f"/proc/{pid}/cmdline").read_text()]
 
 
 def kill(each: list[int]) -> None:
@@ -105,6 +109,11 @@ KILLED: dict[str, Callable[[Sandbox], list[int]]] = {
     "xl migrate": lambda box: pids(box, "migrate"),
     "apply": lambda box: pids(box, "apply")[:1],
     "apply and its guardian": lambda box: pids(box, "apply"),
+    "the script": lambda box: pids(box, str(box.root / "script.sh")),
+    "the companion": companion,
+    "script, companion and receiver": lambda box: (
+        pids(box, str(box.root / "script.sh")) + companion(box) + receiver(box)
+    ),
 }
 
 
@@ -117,7 +126,7 @@ def wait(wanted: Callable[[], object]) -> None:
 
 @dataclass(slots=True)
 class Attempt:
-    """An `apply`; its exit status and all that was said, by a guardian too, once it has ended."""
+    """An `apply`, or a script; its exit status and all that was said, by a guardian too, once it has ended."""
 
     process: subprocess.Popen[str]
     status: int = 0
@@ -128,11 +137,23 @@ class Attempt:
         self.status, self.said = self.process.returncode, printed + said
 
 
+def begin(box: Sandbox, shell: str = "", more: str = "") -> subprocess.Popen[str]:
+    """Begin an `apply`, or the printed script in a shell."""
+    if not shell:
+        return start(box, "apply", spec(box, more=more), "--yes")
+    file = str(box.root / "script.sh")
+    domsnap(box, "script", spec(box, more=more), "-o", file)
+    return subprocess.Popen(
+        [*shell.split(), file], env=box.environment, stdin=subprocess.DEVNULL, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
 @contextmanager
-def copying(box: Sandbox, more: str = "") -> Iterator[Attempt]:
-    """Apply, up to where some of the memory has come, slowly."""
+def copying(box: Sandbox, shell: str = "", more: str = "") -> Iterator[Attempt]:
+    """Begin, up to where some of the memory has come, slowly."""
     box.tell(save_rate=300_000)
-    with start(box, "apply", spec(box, more=more), "--yes") as process:
+    with begin(box, shell, more) as process:
         part = box.store / "web01/one/memory.part"
         try:
             wait(lambda: part.exists() and part.stat().st_size > 10_000)
@@ -143,8 +164,8 @@ def copying(box: Sandbox, more: str = "") -> Iterator[Attempt]:
 
 
 @contextmanager
-def suspended(box: Sandbox) -> Iterator[Attempt]:
-    """Apply, up to where a disk is being copied while the guest stands still: that goes on until the end of this."""
+def suspended(box: Sandbox, shell: str = "") -> Iterator[Attempt]:
+    """Begin, up to where a disk is being copied while the guest stands still: that goes on until the end of this."""
     cp, slow, at_work = (box.root / name for name in ("bin/cp", "slow", "at-work"))
     slow.touch()
     cp.write_text(
@@ -153,7 +174,7 @@ def suspended(box: Sandbox) -> Iterator[Attempt]:
         f"echo copied >>{box.root}/clock\nexit $status\n"
     )
     cp.chmod(0o755)
-    with start(box, "apply", spec(box), "--yes") as process:
+    with begin(box, shell) as process:
         wait(lambda: at_work.exists() or process.poll() is not None)
         assert process.poll() is None, process.communicate()
         assert box.domain("web01").held == "suspended"
@@ -308,3 +329,135 @@ def test_a_signal_ends_the_copy(box: Sandbox, number: int, survived: Survived) -
     assert status == 128 + number and "everything was undone" in said, said
     as_before(box, before)
     survived(f"{signal.Signals(number).name} while a live capture copies", 1, "the guest runs on, everything is undone")
+
+
+# --- the printed script
+
+SHELLS = pytest.mark.parametrize("shell", ["dash", pytest.param("busybox sh", marks=pytest.mark.slow)])
+WHEN = pytest.mark.parametrize("when", [copying, suspended], ids=["while it copies", "while the guest stands still"])
+When = Callable[[Sandbox, str], AbstractContextManager[Attempt]]
+
+
+def clock(box: Sandbox) -> list[str]:
+    """Return what has become of the guest and of the disk that was at work, in this order."""
+    return [line.split()[0] for line in (box.root / "clock").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("shell", ["dash", "busybox sh"])
+def test_a_script_takes_a_snapshot_there_and_back(box: Sandbox, shell: str) -> None:
+    create(box)
+    with begin(box, shell) as process:
+        printed, said = process.communicate(timeout=120)
+    assert (process.returncode, printed) == (0, ""), said
+    assert "while it ran; now it stands still" in said
+    box.runs_on("web01", 40)
+    whole(box)
+    late = box.mark("web01").counter
+    domsnap(box, "verify", "web01", "--store", str(box.store))
+    domsnap(box, "apply", spec(box), "--revert", "--discard-current", "--yes")
+    now = box.instant("web01")
+    assert now.tear == "" and now.mark.counter < late
+    whole(box)
+    assert not list((box.root / "lock").glob("*.work"))
+
+
+@WHEN
+@pytest.mark.parametrize("who", ["the script", "script, companion and receiver"])
+@SHELLS
+def test_a_guest_whose_script_is_killed_waits_for_the_disk_at_work_and_runs_on(
+    box: Sandbox, who: str, when: When, shell: str, survived: Survived
+) -> None:
+    create(box)
+    with when(box, shell) as attempt:
+        kill(KILLED[who](box))
+    assert attempt.status == -signal.SIGKILL, attempt.said
+    wait(lambda: not pids(box, "migrate"))
+    if when is suspended:
+        assert clock(box)[-3:] == ["stopped", "copied", "running"]
+    whole(box)
+    assert not companion(box) and not receiver(box)
+    survived(f"{who} killed in a live capture", 1, "the guest runs on, once the disk at work is done")
+
+
+@pytest.mark.parametrize("who", ["the receiver", "xl migrate"])
+@SHELLS
+def test_a_copy_of_a_script_that_is_cut_off_leaves_nothing_behind(
+    box: Sandbox, who: str, shell: str, survived: Survived
+) -> None:
+    create(box)
+    before = left(box)
+    with copying(box, shell) as attempt:
+        kill(KILLED[who](box))
+    assert attempt.status == 5 and "everything was undone" in attempt.said, attempt.said
+    as_before(box, before)
+    survived(f"{who} is killed while a script copies", 1, "the guest runs on, everything is undone")
+
+
+@pytest.mark.parametrize("who", ["the receiver", "xl migrate"])
+@SHELLS
+def test_a_script_goes_on_though_what_holds_the_guest_is_killed(
+    box: Sandbox, who: str, shell: str, survived: Survived
+) -> None:
+    create(box)
+    with suspended(box, shell) as attempt:
+        kill(KILLED[who](box))
+    assert attempt.status == 0, attempt.said
+    assert clock(box)[-3:] == ["stopped", "copied", "running"]
+    whole(box)
+    domsnap(box, "apply", spec(box), "--revert", "--discard-current", "--yes")
+    whole(box)
+    survived(f"{who} is killed while a script's disk is at work", 1, "the guest waits for it; the snapshot is whole")
+
+
+@WHEN
+@SHELLS
+def test_a_companion_that_is_killed_does_not_keep_the_guest(
+    box: Sandbox, when: When, shell: str, survived: Survived
+) -> None:
+    create(box)
+    with when(box, shell) as attempt:
+        kill(companion(box))
+    assert attempt.status == 6 and "the companion has ended" in attempt.said, attempt.said
+    assert "    printf" in attempt.said and "xl resume" not in attempt.said, attempt.said
+    if when is suspended:
+        assert clock(box)[-3:] == ["stopped", "copied", "running"]
+    whole(box)
+    survived("a script's companion is killed in a live capture", 1, "the guest runs on; what is left is said")
+
+
+def test_a_script_names_what_lets_a_guest_go_whose_xl_was_killed_before_xen_4_20(survived: Survived) -> None:
+    with Sandbox("4.17.7") as box:
+        create(box)
+        with suspended(box, "dash") as attempt:
+            kill(KILLED["xl migrate"](box))
+        said = attempt.said.splitlines()
+        assert attempt.status == 6, said
+        assert any("is suspended" in line for line in said)
+        assert any(line.startswith("    xl resume -- ") for line in said)
+        assert sum("xc_domain_resume" in line for line in said) == 2
+        assert box.domain("web01").held == "suspended"
+        survived("xl migrate is killed while a script holds the guest, Xen 4.17", 1, "said, with the commands")
+
+
+@WHEN
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@SHELLS
+def test_a_signal_ends_a_script_and_everything_is_undone(
+    box: Sandbox, when: When, number: int, shell: str, survived: Survived
+) -> None:
+    create(box)
+    before = left(box)
+    with when(box, shell) as attempt:
+        attempt.process.send_signal(number)
+    assert attempt.status == 128 + number and "everything was undone" in attempt.said, attempt.said
+    as_before(box, before)
+    survived(f"{signal.Signals(number).name} in a script's live capture", 1, "the guest runs on, everything is undone")
+
+
+@SHELLS
+def test_ctrl_backslash_does_not_disturb_a_script_that_copies(box: Sandbox, shell: str) -> None:
+    create(box)
+    with copying(box, shell) as attempt:
+        attempt.process.send_signal(signal.SIGQUIT)
+    assert attempt.status == 0, attempt.said
+    whole(box)

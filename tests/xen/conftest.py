@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -12,31 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.xen.dom0 import Dom0
-from tests.xen.image import cache, image
+from tests.xen.prepared import PYTHON, RESET, prepared
 from tests.xen.story import Stopped
 
-ROOT = Path(__file__).parents[2]
-PYTHON = {"bookworm": "3.11", "trixie": "3.13"}
 BEGUN = pytest.StashKey[float]()
-# What disks of all kinds need. The store lies where domsnap puts it by itself.
-PREPARE = """
-truncate -s 700M /srv/pv && vgcreate -qq vg0 $(losetup -f --show /srv/pv)
-lvcreate -qq -y -L 256M --thinpool pool vg0
-truncate -s 400M /srv/blocks && mkfs.xfs -q -m reflink=1 /srv/blocks
-mkdir -p /srv/xfs && mount -o loop /srv/blocks /srv/xfs
-domsnap --version
-"""
-
-
-# What a test that failed has left must not make the next ones fail.
-RESET = """
-pkill -KILL -f /usr/local/bin/domsnap
-for domain in $(xl list | awk 'NR > 2 { print $2 }'); do xl destroy $domain; done
-sleep 2
-pkill -KILL -x xl
-for volume in $(lvs --noheadings -o lv_path vg0 | grep /dev/ | grep -v '/pool$'); do lvremove -qq -f -y $volume; done
-rm -rf /var/lib/domsnap/* /srv/vm/web* /srv/xfs/*
-"""
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -76,28 +52,12 @@ def words(name: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def bundle(release: str) -> bytes:
-    """Return the file that a dom0 without pip gets."""
-    argv = [sys.executable, f"{ROOT}/tools/bundle.py", "--python", PYTHON[release]]
-    subprocess.run(argv, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    (file,) = (ROOT / "dist").glob(f"domsnap-*-py{PYTHON[release].replace('.', '')}.run")
-    return file.read_bytes()
-
-
-@pytest.fixture(scope="session")
-def dom0(
-    release: str, bundle: bytes, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Dom0]:
-    cache().mkdir(parents=True, exist_ok=True)
-    with (cache() / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two at once on a small machine, and the device models of both time out
-        with Dom0(image(release), tmp_path_factory.mktemp("dom0")) as host:
-            host.put("/usr/local/bin/domsnap", bundle, "755")
-            host.ask(f"set -e; {PREPARE}")
-            yield host
-            if request.config.getoption("--keep"):
-                with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-                    input(f"\ndom0 is up; Enter ends it. To get in:\n  {' '.join(host.ssh())}\n")
+def dom0(release: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dom0]:
+    with prepared(release, tmp_path_factory.mktemp("dom0")) as host:
+        yield host
+        if request.config.getoption("--keep"):
+            with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+                input(f"\ndom0 is up; Enter ends it. To get in:\n  {' '.join(host.ssh())}\n")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -13,11 +13,13 @@ PAGE = "domsnap guest pg"  # how the guest's page begins, in its memory
 Stopped = dict[str, list[float]]  # verb -> how long the guest stood still, each time, in seconds
 Disks = Mapping[str, tuple[str, str]]  # vdev -> kind of disk, method
 
+# Xen's own look at a memory image.
+CHECKER = "PYTHONPATH=$(echo /usr/lib/xen-*/lib/python) python3 $(echo /usr/lib/xen-*/bin/verify-stream-v2) -f xl"
 _STOOD = re.compile(r"it stood still for ([0-9.]+) s")
 
 
 class Story:
-    """A domain that runs. way: apply, live (apply, and memory is captured live), or script."""
+    """A domain that runs. way: apply, script, live (by apply, and memory is captured live), or live script."""
 
     def __init__(self, dom0: Dom0, name: str, kind: str, disks: Disks, way: str, *, dirty: int = 0) -> None:
         self.dom0, self.disks, self.way = dom0, disks, way
@@ -33,11 +35,11 @@ class Story:
         """Write the spec; return the command that carries a verb out: create, revert or delete."""
         methods = "".join(f"  {vdev}: {method}\n" for vdev, (_, method) in self.disks.items())
         text = f"version: 1\ndomain: {self.domain.name}\nsnapshot: {snapshot}\ndisks:\n{methods}"
-        text += "memory: {capture: live}\n" if self.way == "live" else ""
+        text += "memory: {capture: live}\n" if "live" in self.way else ""
         file = f"/root/{self.domain.name}-{snapshot}.yaml"
         self.dom0.put(file, text)
         words = " ".join([file, *([] if verb == "create" else [f"--{verb}"]), *more])
-        if self.way in ("apply", "live"):
+        if "script" not in self.way:
             return f"domsnap apply {words} --yes"
         return f"domsnap script {words} -o /root/script.sh && dash /root/script.sh"
 
@@ -119,11 +121,7 @@ class Story:
             if snapshot in self.walked:
                 continue
             self.walked.add(snapshot)
-            checker = "/usr/lib/xen-*/bin/verify-stream-v2"
-            self.dom0.ask(
-                f"PYTHONPATH=$(echo /usr/lib/xen-*/lib/python) python3 {checker} -f xl "
-                f"<{STORE}/{self.domain.name}/{snapshot}/memory"
-            )
+            self.dom0.ask(f"{CHECKER} <{STORE}/{self.domain.name}/{snapshot}/memory")
 
     def end(self) -> None:
         """End the domain and its disks; nothing else may be left of it."""

@@ -22,7 +22,7 @@ def story(dom0: Dom0) -> Iterator[Story]:
     story.end()
 
 
-def meanwhile(story: Story, verb: str, snapshot: str, step: str, act: str, status: int) -> str:
+def meanwhile(story: Story, verb: str, snapshot: str, step: str, act: str, status: int | None) -> str:
     """Carry a verb out, and run a line of shell when a step whose line holds `step` begins. Apply stands still
     meanwhile; a program that it has started by then does not."""
     command = story.command(verb, snapshot)
@@ -69,7 +69,7 @@ def test_xl_cannot_restore(story: Story) -> None:
 def test_qemu_dies_while_the_guest_stands_still(story: Story) -> None:
     """A domain without its QEMU has lost its disk: it is to be ended, and what was begun is undone then."""
     number = story.domain.domid()
-    kill = f"pkill -9 -f -- '-xen-domid {number} '"
+    kill = f"pkill -9 -f '[-]xen-domid {number} '"  # and not the shell that runs this line
     said = meanwhile(story, "create", "one", "suspend web01", kill, status=6)
     assert "xl destroy -- web01" in said, said
     story.dom0.ask("xl destroy -- web01")

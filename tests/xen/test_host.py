@@ -28,7 +28,7 @@ def test_a_guest_that_starts_anew_finds_what_it_has_written(story: Story) -> Non
     for begin in (story.take, story.back):
         begin("one")
         story.domain.again(f"xl reboot {story.domain.name}")
-        story.dom0.ask(f"xl shutdown -w {story.domain.name}")
+        story.domain.shut_down()
         story.domain.again()
         story.domain.again(f"xl reboot {story.domain.name}")
 

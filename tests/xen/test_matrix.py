@@ -37,6 +37,12 @@ CELLS: dict[str, tuple[str, Disks, str, str]] = {
     "pvh branches apply": ("pvh", FOUR, "apply", BRANCHES),
     "pvh branches script": ("pvh", QCOW2, "script", BRANCHES),
     "pvh external and thin live": ("pvh", QCOW2_AND_THIN, "live", "+one <<one -one"),
+    "pvh external and thin live script": ("pvh", QCOW2_AND_THIN, "live script", "+one <<one -one"),
+    "hvm external and thin live script": ("hvm", QCOW2_AND_THIN, "live script", "+one <<one -one"),
+    "pvh five live": ("pvh", FIVE, "live", "+one +two <one <<two -one -two -pre-revert-1"),
+    "pvh qcow2 live": ("pvh", QCOW2, "live", THERE_AND_BACK),
+    "hvm external and thin live": ("hvm", QCOW2_AND_THIN, "live", THERE_AND_BACK),
+    "hvm-ide external and thin live": ("hvm-ide", QCOW2_AND_THIN, "live", THERE_AND_BACK),
     "pvh qcow2 twice apply": ("pvh", QCOW2, "apply", "+one +two <<one <<two <<two off <<one -one -two"),
 }
 

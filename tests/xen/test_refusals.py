@@ -137,7 +137,7 @@ def greedy(dom0: Dom0, more: int = 0) -> str:
     """Write the configuration of a domain that takes all the memory that there is, and `more` MiB that will be free
     when it is created; return its path."""
     free = int(dom0.ask("xl info free_memory")) + more
-    path = f"{FOLDER}/greedy.cfg"
+    path = "/root/greedy.cfg"
     dom0.put(path, f"name = 'greedy'\ntype = 'pvh'\nkernel = '{FOLDER}/kernel'\nmemory = {free - 60}\n")
     return path
 

@@ -117,14 +117,17 @@ note() {
   probe sync -- "$journal"
 }
 # ask COMMAND: hand one command of the plan, as JSON, to the companion, which holds the QMP connections. A signal can cut
-# off the wait for an answer: each has the number of its question, and one that is late is passed over.
+# off the wait for an answer: each has the number of its question, and one that is late is passed over. If the signal
+# itself is passed over, or waits, the wait goes on.
 ask() {
   asked=$((asked + 1))
   printf '%s %s\n' "$asked" "$1" >&7 || return 1
   while :; do
     answer=
-    IFS= read -r answer <&8 || answer="$asked failed: the companion has ended"
+    woken=
+    IFS= read -r answer <&8 || [ -n "$woken" ] || answer="$asked failed: the companion has ended"
     case $answer in
+    "$asked | "*) say "  ${answer#* | }" ;;
     "$asked "*) break ;;
     *) ;;
     esac
@@ -159,9 +162,10 @@ program() {
 """The script's companion: QMP over connections made beforehand, and the proof that a memory image is complete.
 
 Started by the script with the file descriptor of a pipe; reads one request a line, a number and a command of the plan
-in JSON, and answers each on standard output with its number and `ok`, or what went wrong. `connect` opens monitors
-early, `idle` does nothing. It gives up what it does when the next request, or the end of the pipe, comes. Ends when the
-script does. Given `--whole IMAGE` it says whether a memory image is complete, and makes it durable.
+in JSON, and answers each on standard output with its number and `ok`, or what went wrong. Before that can come lines
+with the number, `|` and something worth saying. `connect` opens monitors early, `idle` does nothing. It gives up what
+it does when the next request, or the end of the pipe, comes. Ends when the script does. Given `--whole IMAGE` it says
+whether a memory image is complete, and makes it durable.
 """
 
 import hashlib
@@ -330,7 +334,15 @@ class Given:
     """The pipe of requests; `wait` and `still_wanted` raise Failed as soon as there is a next one, or its end."""
 
     def __init__(self, pipe: Any) -> None:
-        self.pipe = pipe
+        self.pipe, self.number = pipe, ""
+
+    def say(self, text: str) -> None:
+        """Say something to the script, as a part of the answer to its last request."""
+        try:
+            sys.stdout.buffer.write(f"{self.number} {text}\n".encode("utf-8", "replace"))
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:  # the script was killed
+            os._exit(1)
 
     def wait(self, seconds: float) -> None:
         if select.select([self.pipe], [], [], seconds)[0]:
@@ -447,8 +459,11 @@ def seal(command: Any, given: Any) -> None:
         os.close(folder)
 
 
-def answer(line: str, monitors: dict[str, Monitor], given: Any) -> None:
+def answer(line: str, monitors: dict[str, Monitor], given: Any, more: dict[str, Any]) -> None:
     ((kind, command),) = json.loads(line).items()
+    if kind in more:
+        more[kind](command, given)
+        return
     if kind == "idle":
         return
     if kind == "connect":
@@ -467,24 +482,23 @@ def answer(line: str, monitors: dict[str, Monitor], given: Any) -> None:
         await_job(monitor, command, given)
 
 
-def main(ask: str) -> None:
+def main(ask: str, more: dict[str, Any] | None = None) -> None:
+    """Answer requests until there are no more. more: what else can be asked, by kind."""
     monitors: dict[str, Monitor] = {}
     # Not buffered: what select says of the pipe is then true. Not opened by name: that would wait for ever for a writer
     # if the script has ended already.
     with open(int(ask), "rb", buffering=0) as requests:
         given = Given(requests)
         while line := requests.readline():
-            number, _, command = line.decode("utf-8", "surrogateescape").partition(" ")
+            given.number, _, command = line.decode("utf-8", "surrogateescape").partition(" ")
             try:
-                answer(command, monitors, given)
-                said = "ok"
+                answer(command, monitors, given, more or {})
+                given.say("ok")
             except (Failed, OSError, ValueError) as error:
-                said = "failed: " + (str(error) or type(error).__name__).replace("\n", " ")
-            try:
-                sys.stdout.buffer.write(f"{number} {said}\n".encode("utf-8", "replace"))
-                sys.stdout.buffer.flush()
-            except BrokenPipeError:  # the script was killed
-                os._exit(1)
+                *before, last = str(error).splitlines() or [type(error).__name__]
+                for each in before:
+                    given.say(f"| {each}")
+                given.say(f"failed: {last}")
 
 
 def whole(image: str) -> None:
@@ -733,9 +747,9 @@ interrupted() {
 
 # Signals wait until the guest runs again.
 hold_signals() {
-  trap 'signal=1' HUP
-  trap 'signal=2' INT
-  trap 'signal=15' TERM
+  trap 'signal=1 woken=yes' HUP
+  trap 'signal=2 woken=yes' INT
+  trap 'signal=15 woken=yes' TERM
 }
 
 catch() {
@@ -778,7 +792,7 @@ esac
 
 # A reader of the messages that goes away, or a Ctrl-\ or Ctrl-Z, must not end or stop this script while the guest
 # stands still.
-trap : PIPE QUIT TSTP
+trap woken=yes PIPE QUIT TSTP
 catch
 mkdir -p -- "$(dirname -- "$lock")" || exit 1
 if [ "$mode" = run ]; then

@@ -233,9 +233,9 @@ interrupted() {
 
 # Signals wait until the guest runs again.
 hold_signals() {
-  trap 'signal=1' HUP
-  trap 'signal=2' INT
-  trap 'signal=15' TERM
+  trap 'signal=1 woken=yes' HUP
+  trap 'signal=2 woken=yes' INT
+  trap 'signal=15 woken=yes' TERM
 }
 
 catch() {
@@ -274,7 +274,7 @@ esac
 
 # A reader of the messages that goes away, or a Ctrl-\ or Ctrl-Z, must not end or stop this script while the guest
 # stands still.
-trap : PIPE QUIT TSTP
+trap woken=yes PIPE QUIT TSTP
 catch
 mkdir -p -- "$(dirname -- "$lock")" || exit 1
 if [ "$mode" = run ]; then

@@ -11,10 +11,11 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/sysinfo.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { FILES = 24, WORDS = 8192, REGION = 48 << 20, PAGE = 4096 };
+enum { FILES = 24, WORDS = 8192, PAGE = 4096 };
 
 static void contents(uint64_t number, uint64_t *words) {
   uint64_t seed = number * 2862933555777941757ull + 3037000493ull;
@@ -68,12 +69,15 @@ void write_files(const char *device) {
 
 void dirty_memory(int rate) {
   if (fork()) return;
-  unsigned char *region = malloc(REGION);
-  memset(region, 1, REGION);
+  struct sysinfo has;
+  sysinfo(&has);
+  uint64_t size = has.totalram * 3 / 8 / PAGE * PAGE;
+  unsigned char *region = malloc(size);
+  memset(region, 1, size);
   struct timespec begun, now;
   clock_gettime(CLOCK_BOOTTIME, &begun);
   for (uint64_t done = 0;; done++) {
-    region[done * PAGE % REGION]++;
+    region[done * PAGE % size]++;
     if (done % 64) continue;
     do { /* so many MiB a second, 256 pages each */
       clock_gettime(CLOCK_BOOTTIME, &now);

@@ -1,0 +1,124 @@
+"""Measures how long a guest on a real Xen host stands still: by `xl save -c`, and by domsnap, paused and live.
+
+One PVH domain for each size of memory and rate at which its guest changes it; a qcow2 image (external snapshot) and a
+thin volume. All three ways in one run of it. `xl save -c` writes the memory alone: no disk. By the guest: the longest
+that its CLOCK_BOOTTIME jumped between two ticks of 10 ms. By Xen: from when it says that the domain is suspended until
+it is not, asked every 3 ms from dom0. The parts of a live window: `last pages` until all of the memory and the state of
+devices has come; `disks`, all that domsnap does, until it lets go; `resume`, until Xen says that the guest runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+from bench.plot import plot
+from tests.xen.dom0 import Dom0
+from tests.xen.domain import Domain, Said
+from tests.xen.prepared import PYTHON, prepared
+
+HERE = Path(__file__).parent
+DISKS = {"xvda": "qcow2", "xvdb": "thin"}
+SPEC = """version: 1
+domain: web01
+snapshot: {way}
+memory: {{capture: {way}}}
+disks: {{xvda: external, xvdb: lvm}}
+"""
+SAVE = "xl save -c"
+WAYS = (SAVE, "paused", "live")
+Row = dict[str, float]  # what -> seconds, or a share
+
+
+def row(dom0: Dom0, domain: Domain, way: str) -> Row:
+    """Take one snapshot, or save the memory, and return how long things took."""
+    number, before = domain.domid(), domain.lines()
+    domain.next(lines=6)
+    if way == SAVE:
+        command = f"xl save -c {number} /srv/save"
+    else:
+        dom0.put("/root/spec.yaml", SPEC.format(way=way))
+        command = "domsnap apply /root/spec.yaml --yes"
+    idle = domain.lines()[len(before) :]
+    said = dom0.ask(f"python3 /root/watch.py {number} {command}", limit=1200)
+    domain.whole(lines=3)
+    events = [json.loads(line) for line in said.splitlines() if line.startswith("[")]
+    assert events[-1][1:] == ["exit", 0], said
+    during = domain.lines()[len(before) + len(idle) :]
+    still, runs = ([at for at, what, *_ in events if what == word] for word in ("still", "runs"))
+    measured = {
+        "guest": max(line.gap for line in during) / 1000,
+        "xen": runs[-1] - still[0],
+        "wall": events[-1][0] - events[0][0],
+        "speed": pace(during) / pace(idle),
+    }
+    lines = [(at, rest[0]) for at, what, *rest in events if what == "line"]
+    if way == "live":
+        come = next(at for at, line in lines if "now it stands still" in line)
+        go = next(at for at, line in lines if line.startswith("[") and "run on" in line)
+        measured |= {"last pages": come - still[0], "disks": go - come, "resume": runs[-1] - go}
+        measured["times"] = next(float(line.split(", ")[1].split()[0]) for _, line in lines if "times what" in line)
+    dom0.ask("rm -f /srv/save")
+    return measured
+
+
+def pace(lines: list[Said]) -> float:
+    """Return the rounds that a guest does between two of its lines, a second or more of its clock."""
+    return statistics.median((b.count - a.count) / (1 + b.gap / 1000) for a, b in pairwise(lines))
+
+
+def measure(dom0: Dom0, memory: int, dirty: int) -> dict[str, Row]:
+    """Return what each way took, of one domain."""
+    domain = Domain(dom0, "web01", "pvh", DISKS, dirty=dirty, memory=memory)
+    domain.create()
+    domain.whole(lines=5)
+    measured = {way: row(dom0, domain, way) for way in WAYS}
+    dom0.ask("xl destroy web01; sleep 1; rm -rf /var/lib/domsnap/* /srv/vm/web01*; lvremove -qq -y vg0/web01-xvdb")
+    dom0.ask("for each in $(lvs --noheadings -o lv_path vg0 | grep web01); do lvremove -qq -y $each; done", status=None)
+    return measured
+
+
+def told(sizes: list[int], rates: list[int], dom0: Dom0) -> Iterator[tuple[int, int, dict[str, Row]]]:
+    """Measure all, print as it comes, and yield it."""
+    print(f"{'memory':>8}{'dirtied':>10}  {'way':<12}{'guest':>9}{'Xen':>9}{'beside':>8}{'wall':>8}{'pace':>6}  parts")
+    for memory in sizes:
+        for dirty in rates:
+            measured = measure(dom0, memory, dirty)
+            for way, each in measured.items():
+                beside = measured[SAVE]["xen"] / each["xen"]
+                parts = ", ".join(
+                    f"{name} {1000 * each[name]:.0f}" for name in ("last pages", "disks", "resume") if name in each
+                )
+                parts += f" ms; sent {each['times']:.1f} times" if parts else ""
+                windows = f"{1000 * each['guest']:>8.0f}ms{1000 * each['xen']:>7.0f}ms{beside:>7.1f}x"
+                cost = f"{each['wall']:>6.1f} s{each['speed']:>6.2f}"
+                print(f"{memory:>4} MiB{dirty:>6} MiB/s  {way:<10}{windows}{cost}  {parts}", flush=True)
+            yield memory, dirty, measured
+
+
+def main() -> None:
+    """Print the table; write the plot."""
+    parser = argparse.ArgumentParser(prog="./dev bench live", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--release", choices=PYTHON, default="trixie")
+    parser.add_argument("--memory", type=int, nargs="+", default=[256, 1024], metavar="MIB")
+    parser.add_argument("--dirty", type=int, nargs="+", default=[0, 1, 10, 100], metavar="MIB")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="write an SVG")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, prepared(asked.release, Path(folder)) as dom0:
+        dom0.put("/root/watch.py", (HERE / "watch.py").read_text())
+        rows = list(told(asked.memory, asked.dirty, dom0))
+    if asked.plot:
+        bars = [
+            (f"{memory} MiB, {dirty} MiB/s dirtied", {way: each["xen"] for way, each in ways.items()})
+            for memory, dirty, ways in rows
+        ]
+        asked.plot.write_text(plot("How long the guest stands still", bars), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

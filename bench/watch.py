@@ -1,0 +1,49 @@
+"""Run in dom0 as `watch.py DOMID COMMAND...`: runs a command, and prints when Xen says that the domain stands still.
+
+One JSON array a line: seconds of CLOCK_BOOTTIME, then `still`, `runs`, or a line of the command; at the end `exit`
+and its status. Xen is asked through its own library, hundreds of times a second. Standard library and Xen's alone.
+"""
+
+import glob
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+
+sys.path += glob.glob("/usr/lib/xen-*/lib/python")
+OFTEN = 0.003  # seconds
+
+
+def main(domid: int, argv: list[str]) -> None:
+    """Print what happens until the command has ended."""
+    from xen.lowlevel import xc  # type: ignore[import-not-found]
+
+    xen, before = xc.xc(), False
+
+    def say(*what: object) -> None:
+        print(json.dumps([time.clock_gettime(time.CLOCK_BOOTTIME), *what]), flush=True)
+
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        assert process.stdout
+        pipe, rest = process.stdout.fileno(), b""
+        while True:
+            said = xen.domain_getinfo(domid, 1)[0]
+            still = bool(said["shutdown"] or said["paused"])
+            if still != before:
+                say("still" if still else "runs")
+                before = still
+            if not select.select([pipe], [], [], OFTEN)[0]:
+                continue
+            data = os.read(pipe, 1 << 16)
+            if not data:
+                break
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                say("line", line.decode(errors="replace"))
+    say("exit", process.returncode)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2:])
