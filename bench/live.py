@@ -3,7 +3,7 @@
 One PVH domain for each size of memory and rate at which its guest changes it; a qcow2 image (external snapshot) and a
 thin volume. All three ways in one run of it. `xl save -c` writes the memory alone: no disk. By the guest: the longest
 that its CLOCK_BOOTTIME jumped between two ticks of 10 ms. By Xen: from when it says that the domain is suspended until
-it is not, asked every 3 ms from dom0. The parts of a live window: `last pages` until all of the memory and the state of
+it is not, asked every 20 ms from dom0. The parts of a live window: `last pages` until all of the memory and the state of
 devices has come; `disks`, all that domsnap does, until it lets go; `resume`, until Xen says that the guest runs.
 """
 
@@ -18,9 +18,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from bench.plot import plot
-from tests.xen.dom0 import Dom0
+from tests.xen.dom0 import Dom0, Failed
 from tests.xen.domain import Domain, Said
-from tests.xen.prepared import PYTHON, prepared
+from tests.xen.prepared import PYTHON, RESET, prepared
 
 HERE = Path(__file__).parent
 DISKS = {"xvda": "qcow2", "xvdb": "thin"}
@@ -48,7 +48,10 @@ def row(dom0: Dom0, domain: Domain, way: str) -> Row:
     said = dom0.ask(f"python3 /root/watch.py {number} {command}", limit=1200)
     domain.whole(lines=3)
     events = [json.loads(line) for line in said.splitlines() if line.startswith("[")]
-    assert events[-1][1:] == ["exit", 0], said
+    if events[-1][1:] != ["exit", 0] or any(what == "gone" for _, what, *_ in events):
+        raise Failed(
+            said + dom0.ask("xl list; tail -n 15 /var/log/xen/xl-web01.log; xl dmesg | tail -n 40", status=None)
+        )
     during = domain.lines()[len(before) + len(idle) :]
     still, runs = ([at for at, what, *_ in events if what == word] for word in ("still", "runs"))
     measured = {
@@ -74,13 +77,20 @@ def pace(lines: list[Said]) -> float:
 
 def measure(dom0: Dom0, memory: int, dirty: int) -> dict[str, Row]:
     """Return what each way took, of one domain."""
-    domain = Domain(dom0, "web01", "pvh", DISKS, dirty=dirty, memory=memory)
-    domain.create()
-    domain.whole(lines=5)
-    measured = {way: row(dom0, domain, way) for way in WAYS}
-    dom0.ask("xl destroy web01; sleep 1; rm -rf /var/lib/domsnap/* /srv/vm/web01*; lvremove -qq -y vg0/web01-xvdb")
-    dom0.ask("for each in $(lvs --noheadings -o lv_path vg0 | grep web01); do lvremove -qq -y $each; done", status=None)
-    return measured
+    for attempts_left in (2, 1, 0):
+        domain = Domain(dom0, "web01", "pvh", DISKS, dirty=dirty, memory=memory)
+        try:
+            domain.create()
+            domain.whole(lines=5)
+            return {way: row(dom0, domain, way) for way in WAYS}
+        except Failed as failed:
+            # The emulated processor now and then resumes a guest at an address of Xen's.
+            if not attempts_left or "Triple fault" not in str(failed):
+                raise
+            print("the emulated processor has lost the guest (a triple fault): once more", flush=True)
+        finally:
+            dom0.ask(RESET, status=None)
+    raise AssertionError
 
 
 def told(sizes: list[int], rates: list[int], dom0: Dom0) -> Iterator[tuple[int, int, dict[str, Row]]]:
