@@ -3,8 +3,8 @@
 One PVH domain for each size of memory and rate at which its guest changes it; a qcow2 image (external snapshot) and a
 thin volume. All three ways in one run of it. `xl save -c` writes the memory alone: no disk. By the guest: the longest
 that its CLOCK_BOOTTIME jumped between two ticks of 10 ms. By Xen: from when it says that the domain is suspended until
-it is not, asked every 20 ms from dom0. The parts of a live window: `last pages` until all of the memory and the state of
-devices has come; `disks`, all that domsnap does, until it lets go; `resume`, until Xen says that the guest runs.
+it is not, asked every 20 ms from dom0. The parts of a live window: `last pages` until all of the memory and the state
+of devices has come; `disks`, all that domsnap does, until it lets go; `resume`, until Xen says that the guest runs.
 """
 
 from __future__ import annotations
