@@ -1,4 +1,8 @@
-"""The outputs of two real hosts, as they were recorded, and what was added to them by hand."""
+"""The outputs of two real hosts, in the files that `./dev xen record` writes anew.
+
+Those there are of 2026-11-23, from before it: of them the numbers of processes and inodes in kernel.json, and what
+qemu-img says of win-d.raw, were put in by hand.
+"""
 
 from __future__ import annotations
 
@@ -17,36 +21,51 @@ def folder(host: str) -> Path:
     return RECORDED / HOSTS[host]
 
 
+# Each text has a file of its own, for people to read; what the kernel was asked stands in kernel.json.
+TEXTS = {
+    "xl_info": "xl-info.txt",
+    "xl_list": "xl-list-v.txt",
+    "xl_list_long": "xl-list-l.json",
+    "xenstore": "xenstore-ls.txt",
+    "findmnt": "findmnt.json",
+    "df": "df.txt",
+    "lvs": "lvs.json",
+    "vgs": "vgs.json",
+    "lvm_version": "lvm-version.txt",
+    "qemu_img_version": "qemu-img-version.txt",
+}
+KERNEL = ("observed", "processes", "inodes", "links", "reflink")
+
+
 def outputs(host: str) -> Outputs:
     """Return what the host "xen-4.17" or "xen-4.20" said."""
     where = folder(host)
-
-    def text(name: str) -> str:
-        return (where / name).read_text()
-
-    supplement: dict[str, Any] = json.loads(text("supplement.json"))
-    domids = {row.split()[0]: int(row.split()[1]) for row in text("xl-list.txt").splitlines()[2:]}
+    kernel: dict[str, Any] = json.loads((where / "kernel.json").read_text())
+    kernel["processes"] = tuple(Running(**process) for process in kernel["processes"])
+    kernel["reflink"] = tuple(kernel["reflink"])
+    texts: dict[str, Any] = {name: (where / file).read_text() for name, file in TEXTS.items()}
     return Outputs(
-        observed=supplement["observed"],
-        xl_info=text("xl-info.txt"),
-        xl_list=text("xl-list-v.txt"),
-        xl_list_long=text("xl-list-l.json"),
-        xenstore=text("xenstore-ls.txt"),
-        findmnt=text("findmnt.json"),
-        df=text("df.txt"),
-        lvs=text("lvs.json"),
-        vgs=text("vgs.json"),
-        lvm_version=text("lvm-version.txt"),
-        qemu_img_version=text("qemu-img-version.txt"),
+        **texts,
         qemu_img_info={
-            **{f"{IMAGES}/{path.name[14:-5]}": path.read_text() for path in sorted(where.glob("qemu-img-info.*.json"))},
-            **{path: json.dumps(said) for path, said in supplement["qemu_img_info"].items()},
+            f"{IMAGES}/{path.name[14:-5]}": path.read_text() for path in sorted(where.glob("qemu-img-info.*.json"))
         },
         qmp={
-            domid: {path.name.split(".")[2]: path.read_text() for path in where.glob(f"qmp.{name}.*.json")}
-            for name, domid in domids.items()
+            int(path.name): {file.stem: file.read_text() for file in sorted(path.iterdir())}
+            for path in sorted((where / "qmp").iterdir())
         },
-        processes=tuple(Running(**process) for process in supplement["processes"]),
-        inodes=supplement["inodes"],
-        reflink=tuple(supplement["reflink"]),
+        **kernel,
     )
+
+
+def keep(host: str, said: dict[str, Any]) -> None:
+    """Write down what `domsnap observe --outputs` printed on a host."""
+    where = folder(host)
+    for name, file in TEXTS.items():
+        (where / file).write_text(said[name])
+    for path, text in said["qemu_img_info"].items():
+        (where / f"qemu-img-info.{Path(path).name}.json").write_text(text)
+    for domid, answers in said["qmp"].items():
+        (where / "qmp" / domid).mkdir(parents=True)
+        for command, text in answers.items():
+            (where / "qmp" / domid / f"{command}.json").write_text(text)
+    (where / "kernel.json").write_text(json.dumps({name: said[name] for name in KERNEL}, indent=2) + "\n")
