@@ -43,12 +43,11 @@ def create(draft: Draft) -> None:
             )
     limits = spec.memory.give_up or language.GiveUp()
     most = limits.bytes(domain.memory)
-    made = (image, names.compacted(image)) if spec.memory.compact else (image,)
+    made = (image, names.compacted(image)) if draft.live and spec.memory.compact else (image,)
     later = tuple(f"{path}{end}" for path in made for end in ("", ".sha256"))
     live = CaptureLive(name, domid, uuid, part, later, limits.after or 0, most)
-    draft.add(
-        live if draft.live else SaveMemory(name, domid, uuid, part), "stop", undo_when="thaw", guards=[folder, *held]
-    )
+    stop = live if draft.live else SaveMemory(name, domid, uuid, part, later)
+    draft.add(stop, "stop", undo_when="thaw", guards=[folder, *held])
     draft.add(ReleaseGuest(name, domid, uuid) if draft.live else Unpause(name, domid, uuid), "go")
     if domain.xl_monitor and held:
         draft.add(FreeMonitor(name, domain.xl_monitor), "release")

@@ -148,13 +148,17 @@ class FreeMonitor(Operation):
 
 @dataclass(frozen=True, slots=True)
 class SaveMemory(Operation):
-    """Suspend the guest and write its memory: `xl save -p` leaves it paused (tools/xl/xl_saverestore.c)."""
+    """Suspend the guest and write its memory: `xl save -p` leaves it paused (tools/xl/xl_saverestore.c).
+
+    later: files that are made of `part` by the end.
+    """
 
     effect = "stop"
     name: str
     domid: int
     uuid: str
     part: str
+    later: tuple[str, ...] = ()
 
     def title(self) -> str:
         return f"suspend {self.name} and write its memory"
@@ -166,7 +170,7 @@ class SaveMemory(Operation):
         return "memory"
 
     def checks(self) -> Iterator[Command]:
-        yield from absent(self.part)  # xl save truncates a file that is there
+        yield from absent(self.part, *self.later)  # xl save truncates a file that is there
         yield Run(("test", "-d", dirname(self.part)))
 
     def do(self) -> Iterator[Command]:

@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # create snapshot later of web01
 #
-# plan      255e74980cc67c9431f3d51bb6c600885b5a07b75c15a075fa1c30e6c264fe78
+# plan      2fd5d1e1476256a1eacb3c77470e0b5901547a380daebc76418e10c598289e52
 # spec      913ae6d2f9000e51e7223b1e241186c67c40eaf3af3c6be09ed07073df3d00d5
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -27,7 +27,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=255e74980cc67c9431f3d51bb6c600885b5a07b75c15a075fa1c30e6c264fe78
+plan=2fd5d1e1476256a1eacb3c77470e0b5901547a380daebc76418e10c598289e52
 total=17
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -902,6 +902,10 @@ current=8
 begin 8 'confirm that nothing is in the way of the steps below'
 run test '!' -e /var/lib/domsnap/web01/later/memory.part || fail 8
 run test '!' -L /var/lib/domsnap/web01/later/memory.part || fail 8
+run test '!' -e /var/lib/domsnap/web01/later/memory || fail 8
+run test '!' -L /var/lib/domsnap/web01/later/memory || fail 8
+run test '!' -e /var/lib/domsnap/web01/later/memory.sha256 || fail 8
+run test '!' -L /var/lib/domsnap/web01/later/memory.sha256 || fail 8
 run test -d /var/lib/domsnap/web01/later || fail 8
 ask '{"qmp":{"execute":"query-block","monitor":"/var/run/xen/qmp-libxenstat-7","prints":"\"node-name\":\"ds-before-upgrade-xvda\""}}' || fail 8
 end 8

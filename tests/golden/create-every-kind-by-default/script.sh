@@ -3,7 +3,7 @@
 # create snapshot before-upgrade of web01
 # Before the 13.2 upgrade
 #
-# plan      146e7fadc5723fff3d11d26cad7b9a85a1ea73eb34892eedd166a0321586541e
+# plan      68050c84d1143fe92aae8429d173ccbbee38f52a175c6a0526b7d8ab783f122f
 # spec      cd7ba7f618ba280ee27e1ec8a66be8356e1a51e61e05ce062baae075734ab927
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -28,7 +28,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=146e7fadc5723fff3d11d26cad7b9a85a1ea73eb34892eedd166a0321586541e
+plan=68050c84d1143fe92aae8429d173ccbbee38f52a175c6a0526b7d8ab783f122f
 total=18
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -858,6 +858,10 @@ current=4
 begin 4 'confirm that nothing is in the way of the steps below'
 run test '!' -e /var/lib/domsnap/web01/before-upgrade/memory.part || fail 4
 run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory.part || fail 4
+run test '!' -e /var/lib/domsnap/web01/before-upgrade/memory || fail 4
+run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory || fail 4
+run test '!' -e /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 4
+run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 4
 run test -d /var/lib/domsnap/web01/before-upgrade || fail 4
 run test '!' -e /srv/vm/web01-data.raw.before-upgrade || fail 4
 run test '!' -L /srv/vm/web01-data.raw.before-upgrade || fail 4

@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # create snapshot before-upgrade of web01
 #
-# plan      3366ed19c4ceb70824338daa63731c3655f7175f91a1396a7436613fecde21bb
+# plan      b0be9006c5ec2f84488ea05f1470d067142de9f4cbae36a088f603398d230582
 # spec      2357d5e9643c68a6d7a3aee3f41d6bf8176b70514b383ef4b707709266b7d915
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -32,7 +32,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=3366ed19c4ceb70824338daa63731c3655f7175f91a1396a7436613fecde21bb
+plan=b0be9006c5ec2f84488ea05f1470d067142de9f4cbae36a088f603398d230582
 total=23
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -985,6 +985,10 @@ current=9
 begin 9 'confirm that nothing is in the way of the steps below'
 run test '!' -e /var/lib/domsnap/web01/before-upgrade/memory.part || fail 9
 run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory.part || fail 9
+run test '!' -e /var/lib/domsnap/web01/before-upgrade/memory || fail 9
+run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory || fail 9
+run test '!' -e /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 9
+run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 9
 run test -d /var/lib/domsnap/web01/before-upgrade || fail 9
 run test '!' -e /var/lib/domsnap/web01/before-upgrade/xvdb.raw || fail 9
 run test '!' -L /var/lib/domsnap/web01/before-upgrade/xvdb.raw || fail 9

@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # create snapshot before-upgrade of web01
 #
-# plan      bdbeb771cc08652f3227e9f54306e563b2803bb394aedca32cbc7037ad18d097
+# plan      f4643f1938e17484ae866093027dc79d987c60ce1e27d89ef9f29e3728cd28c4
 # spec      e48339baae686fef92dd4a83fc53635c4874c5c52e498218b447dfd2cf8ee56c
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -27,7 +27,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=bdbeb771cc08652f3227e9f54306e563b2803bb394aedca32cbc7037ad18d097
+plan=f4643f1938e17484ae866093027dc79d987c60ce1e27d89ef9f29e3728cd28c4
 total=15
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -886,6 +886,10 @@ current=8
 begin 8 'confirm that nothing is in the way of the steps below'
 run test '!' -e /var/lib/domsnap/web01/before-upgrade/memory.part || fail 8
 run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory.part || fail 8
+run test '!' -e /var/lib/domsnap/web01/before-upgrade/memory || fail 8
+run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory || fail 8
+run test '!' -e /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 8
+run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 8
 run test -d /var/lib/domsnap/web01/before-upgrade || fail 8
 ask '{"qmp":{"execute":"query-block","monitor":"/var/run/xen/qmp-libxenstat-7","prints":"\"node-name\":\"xvda-qcow2\""}}' || fail 8
 end 8

@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # create snapshot before-upgrade of web01
 #
-# plan      2a6535690b2089d0fdec6009128e62e936a21a8fb7262320d5c43c54aaf15d7e
+# plan      83a8f9fed161e852dc4531c5cd722ef3e2c72d6f09009a922fb4b280fbf842fa
 # spec      0dee441db2435022cf04d83282a38ff9c34c6064e4a7b7e35d36c72c8dd68d94
 # host      dom0
 # domain    web01, domain 7, pv, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -25,7 +25,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=2a6535690b2089d0fdec6009128e62e936a21a8fb7262320d5c43c54aaf15d7e
+plan=83a8f9fed161e852dc4531c5cd722ef3e2c72d6f09009a922fb4b280fbf842fa
 total=12
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -800,6 +800,10 @@ current=4
 begin 4 'confirm that nothing is in the way of the steps below'
 run test '!' -e /var/lib/domsnap/web01/before-upgrade/memory.part || fail 4
 run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory.part || fail 4
+run test '!' -e /var/lib/domsnap/web01/before-upgrade/memory || fail 4
+run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory || fail 4
+run test '!' -e /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 4
+run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 4
 run test -d /var/lib/domsnap/web01/before-upgrade || fail 4
 ask '{"qmp":{"execute":"query-block","monitor":"/var/run/xen/qmp-libxenstat-7","prints":"\"node-name\":\"xvda-qcow2\""}}' || fail 4
 end 4

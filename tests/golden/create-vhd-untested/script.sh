@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # create snapshot before-upgrade of web01
 #
-# plan      7c7837bf1b674632f81efb6f9fc42874a50c4fa202fb8a5a13be779531530c4a
+# plan      cf0eccc5bbabfff1d494100dc096627b60cc3621d655a8dfd81c847ec89fdf58
 # spec      0dee441db2435022cf04d83282a38ff9c34c6064e4a7b7e35d36c72c8dd68d94
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -27,7 +27,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=7c7837bf1b674632f81efb6f9fc42874a50c4fa202fb8a5a13be779531530c4a
+plan=cf0eccc5bbabfff1d494100dc096627b60cc3621d655a8dfd81c847ec89fdf58
 total=13
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -830,6 +830,10 @@ current=5
 begin 5 'confirm that nothing is in the way of the steps below'
 run test '!' -e /var/lib/domsnap/web01/before-upgrade/memory.part || fail 5
 run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory.part || fail 5
+run test '!' -e /var/lib/domsnap/web01/before-upgrade/memory || fail 5
+run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory || fail 5
+run test '!' -e /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 5
+run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 5
 run test -d /var/lib/domsnap/web01/before-upgrade || fail 5
 end 5
 

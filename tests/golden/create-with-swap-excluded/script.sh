@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # create snapshot before-upgrade of web01
 #
-# plan      50176901efe7f038fb083d640784d80cb00d0ae61599a0b2c0b7e81ecd3cc966
+# plan      43d7dfa0da5ecbb6131a2a648162138d22a87df33c84b09219885e49bdcc15df
 # spec      8eee448222e799301ccee9a7b78d87d1329726e860e8c336c84029e19442b0df
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -26,7 +26,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=50176901efe7f038fb083d640784d80cb00d0ae61599a0b2c0b7e81ecd3cc966
+plan=43d7dfa0da5ecbb6131a2a648162138d22a87df33c84b09219885e49bdcc15df
 total=12
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -802,6 +802,10 @@ current=4
 begin 4 'confirm that nothing is in the way of the steps below'
 run test '!' -e /var/lib/domsnap/web01/before-upgrade/memory.part || fail 4
 run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory.part || fail 4
+run test '!' -e /var/lib/domsnap/web01/before-upgrade/memory || fail 4
+run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory || fail 4
+run test '!' -e /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 4
+run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 4
 run test -d /var/lib/domsnap/web01/before-upgrade || fail 4
 ask '{"qmp":{"execute":"query-block","monitor":"/var/run/xen/qmp-libxenstat-7","prints":"\"node-name\":\"xvda-qcow2\""}}' || fail 4
 end 4

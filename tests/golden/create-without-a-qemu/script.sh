@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # create snapshot before-upgrade of web01
 #
-# plan      c4fcb6ed4de81faa8fb3dfa1c428b491a9b760ae3699891d6277d89492b9c724
+# plan      5f87e98848bf566b7b0573aa1bce35dca953f3ad9dee76d1adc2ae46d76f7e73
 # spec      0dee441db2435022cf04d83282a38ff9c34c6064e4a7b7e35d36c72c8dd68d94
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -27,7 +27,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=c4fcb6ed4de81faa8fb3dfa1c428b491a9b760ae3699891d6277d89492b9c724
+plan=5f87e98848bf566b7b0573aa1bce35dca953f3ad9dee76d1adc2ae46d76f7e73
 total=14
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -815,6 +815,10 @@ current=4
 begin 4 'confirm that nothing is in the way of the steps below'
 run test '!' -e /var/lib/domsnap/web01/before-upgrade/memory.part || fail 4
 run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory.part || fail 4
+run test '!' -e /var/lib/domsnap/web01/before-upgrade/memory || fail 4
+run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory || fail 4
+run test '!' -e /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 4
+run test '!' -L /var/lib/domsnap/web01/before-upgrade/memory.sha256 || fail 4
 run test -d /var/lib/domsnap/web01/before-upgrade || fail 4
 run test '!' -e /srv/vm/web01-data.raw.before-upgrade || fail 4
 run test '!' -L /srv/vm/web01-data.raw.before-upgrade || fail 4
