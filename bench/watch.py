@@ -1,4 +1,5 @@
-"""Run in dom0 as `watch.py DOMID OFTEN COMMAND...`: runs a command, and prints when Xen says that a domain stands still.
+"""Run in dom0 as `watch.py DOMID OFTEN COMMAND...`: runs a command, and prints when Xen says that the guest stands
+still.
 
 One JSON array a line: seconds of CLOCK_BOOTTIME, then `still`, `runs`, `gone`, or `line` and a line of the command; at
 the end `exit` and its status. Xen is asked every OFTEN seconds, through its own library; 0 is never: under emulation
