@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 
@@ -59,9 +60,14 @@ class Story:
         if own := _STOOD.search(said):
             assert gap < float(own[1]) + 0.5, (own[0], gap)
 
+    def image(self, snapshot: str) -> str:
+        """Return the path of a snapshot's memory image: by its record, since a live one may have been compacted."""
+        record = json.loads(self.dom0.ask(f"cat {STORE}/{self.domain.name}/{snapshot}/record.json"))
+        return str(record["memory"])
+
     def held(self, snapshot: str) -> int:
         """Return what the guest had counted to, by the memory image of a snapshot."""
-        image = f"{STORE}/{self.domain.name}/{snapshot}/memory"
+        image = self.image(snapshot)
         where = f"at=$(grep -abo '{PAGE}' {image} | tail -n 1 | cut -d : -f 1)"
         said = self.dom0.ask(f"{where}; dd if={image} bs=1 skip=$((at + 16)) count=8 status=none | od -An -tu8")
         return int(said) >> 8
@@ -121,7 +127,7 @@ class Story:
             if snapshot in self.walked:
                 continue
             self.walked.add(snapshot)
-            self.dom0.ask(f"{CHECKER} <{STORE}/{self.domain.name}/{snapshot}/memory")
+            self.dom0.ask(f"{CHECKER} <{self.image(snapshot)}")
 
     def end(self) -> None:
         """End the domain and its disks; nothing else may be left of it."""
