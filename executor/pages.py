@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from itertools import compress, repeat
 from typing import BinaryIO
 
-from executor.stream import walk
+from executor.stream import END, walk
 
 PAGE = 4096
-_END, _PAGE_DATA = 0, 1
+_PAGE_DATA = 1
 # Of the other types, all but VERIFY (the sender sends every page again, to be compared), CHECKPOINT and its list of
 # dirty pages: those give pages another meaning. Optional ones are passed over by a restore that does not know them.
 _HARMLESS, _OPTIONAL = frozenset({0x0, *range(0x2, 0xD), 0x10, 0x11, 0x12}), 0x80000000
@@ -66,7 +66,7 @@ def outline(image: BinaryIO) -> Outline:
     def tell(kind: int, at: int, length: int) -> None:
         if kind == _PAGE_DATA:
             batches.extend((at, length))
-        elif kind == _END:
+        elif kind == END:
             ends.append(at)
         elif kind not in _HARMLESS and kind < _OPTIONAL:
             raise Declined(f"it has a record of type {kind:#x}, after which a page may mean something else")

@@ -87,6 +87,5 @@ def test_apply_is_killed(dom0: Dom0, kind: str, step: str) -> None:
     assert "nothing" in dom0.ask("domsnap status")
     assert story.domain.whole(lines=2).count >= count
     story.domain.again("xl reboot web01")
-    story.sound()
     assert not story.snapshots(), dom0.ask(f"find {STORE}")
     finished(story)
