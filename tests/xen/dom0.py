@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
+from tests.xen.image import emulator
+
 # Xen or its guests die under plain TCG of each of these: Xen of MWAIT, dom0 of SMAP, PVH and HVM guests of RDTSCP, and
 # dom0 oddly of what comes with AVX.
 CPU = "EPYC,+svm,+npt,-smap,-monitor,-rdtscp,-avx,-avx2,-f16c,-fma,-xsave,-xsaveopt,-xsavec,-xgetbv1"
@@ -53,7 +55,7 @@ class Dom0:
         image = self.image
         # What else runs here must not make the device models of its domains time out: root may ask for that. It ends
         # with us, also when we are killed.
-        argv = ["nice", "-n", "-15", "setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"]
+        argv = ["nice", "-n", "-15", "setpriv", "--pdeathsig", "KILL", str(emulator())]
         argv += ["-accel", "tcg,thread=multi", "-cpu", CPU]
         argv += ["-m", "4096", "-smp", "2", "-machine", "q35", "-nodefaults", "-no-reboot", "-display", "none"]
         argv += ["-kernel", f"{image}/hypervisor", "-append", XEN, "-initrd", f"{image}/kernel {LINUX},{image}/initrd"]

@@ -1,4 +1,4 @@
-"""Dom0's disk, kernels and key: built from Debian packages, kept by the hash of what they are made from."""
+"""What a real Xen host inside QEMU is made of: built from Debian packages, kept by the hash of what it is made from."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-RECIPE = Path(__file__).parent / "dom0"
+HERE = Path(__file__).parent
 
 
 def cache() -> Path:
@@ -17,23 +17,33 @@ def cache() -> Path:
 
 
 def image(release: str) -> Path:
-    """Return the folder with disk.img, hypervisor, kernel, initrd and key of a release, built first if it has to
-    be: that takes minutes. Images of older recipes are removed."""
-    made_from = hashlib.sha256(b"\0".join(file.read_bytes() for file in sorted(RECIPE.iterdir())))
+    """Return the folder with disk.img, hypervisor, kernel, initrd and key of a release; to build it takes minutes."""
+    return _built(f"xen-{release}", HERE / "dom0", release)
+
+
+def emulator() -> Path:
+    """Return the QEMU that hosts run in."""
+    return _built("emulator", HERE / "emulator") / "qemu"
+
+
+def _built(name: str, recipe: Path, *words: str) -> Path:
+    """Return the folder that `build` of a recipe has filled, once; those of older recipes are removed."""
+    files = [HERE / "sources", *sorted(recipe.iterdir())]
+    made_from = hashlib.sha256(b"\0".join(file.read_bytes() for file in files))
     made_from.update(str(os.uname().machine).encode())
-    folder = cache() / f"xen-{release}-{made_from.hexdigest()[:12]}"
+    folder = cache() / f"{name}-{made_from.hexdigest()[:12]}"
     if folder.exists():
         return folder
-    for old in cache().glob(f"xen-{release}-*"):
+    for old in cache().glob(f"{name}-*"):
         shutil.rmtree(old)
-    part = folder.with_name(f"xen-{release}-{os.getpid()}.part")
+    part = folder.with_name(f"{name}-{os.getpid()}.part")
     part.mkdir(parents=True)
-    print(f"building a {release} dom0 in {folder}", flush=True)
-    with (cache() / f"build-{release}.log").open("w") as log:
-        done = subprocess.run([RECIPE / "build", release, part], stdout=log, stderr=log, check=False)
+    print(f"building {folder}", flush=True)
+    with (cache() / f"build-{name}.log").open("w") as log:
+        done = subprocess.run([recipe / "build", *words, part], stdout=log, stderr=log, check=False)
     if done.returncode:
         shutil.rmtree(part)
         tail = "\n".join(Path(log.name).read_text().splitlines()[-20:])
-        raise RuntimeError(f"the {release} dom0 cannot be built, exit status {done.returncode}: see {log.name}\n{tail}")
+        raise RuntimeError(f"{name} cannot be built, exit status {done.returncode}: see {log.name}\n{tail}")
     part.rename(folder)
     return folder
