@@ -52,10 +52,10 @@ class Dom0:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.serial.unlink(missing_ok=True)
-        image = self.image
+        image, folder = self.image, emulator()
         # What else runs here must not make the device models of its domains time out: root may ask for that. It ends
         # with us, also when we are killed.
-        argv = ["nice", "-n", "-15", "setpriv", "--pdeathsig", "KILL", str(emulator())]
+        argv = ["nice", "-n", "-15", "setpriv", "--pdeathsig", "KILL", f"{folder}/qemu", "-L", f"{folder}/data"]
         argv += ["-accel", "tcg,thread=multi", "-cpu", CPU]
         argv += ["-m", "4096", "-smp", "2", "-machine", "q35", "-nodefaults", "-no-reboot", "-display", "none"]
         argv += ["-kernel", f"{image}/hypervisor", "-append", XEN, "-initrd", f"{image}/kernel {LINUX},{image}/initrd"]

@@ -22,8 +22,8 @@ def image(release: str) -> Path:
 
 
 def emulator() -> Path:
-    """Return the QEMU that hosts run in."""
-    return _built("emulator", HERE / "emulator") / "qemu"
+    """Return the folder with the QEMU that hosts run in: qemu, and the data that it loads."""
+    return _built("emulator", HERE / "emulator")
 
 
 def _built(name: str, recipe: Path, *words: str) -> Path:
