@@ -145,7 +145,7 @@ def _wait(process: subprocess.Popen[bytes], argv: tuple[str, ...], watch: Watch,
         while not select.select([ended], [], [], _TICK)[0]:
             watch.tick(argv)
             if end and time.monotonic() >= end:
-                process.kill()
+                end_of(process)
                 raise Hung(f"{' '.join(argv)}: no end within {limit:g} seconds; it was killed")
     finally:
         os.close(ended)
