@@ -43,7 +43,7 @@ def press(machine: Machine, program: str, key: str, when: str) -> None:
     path.unlink(missing_ok=True)
     path.write_text(
         f'#!/bin/sh\ncase "$* $(tail -n 1 "$HOST/trace")" in\n{when})\n  [ -e "$HOST/pressed" ] || {{\n'
-        f'    : >"$HOST/pressed"\n    kill -s {key} -- "-$(cat "$HOST/pid")"\n    sleep 0.2\n  }} ;;\nesac\n'
+        f'    : >"$HOST/pressed"\n    kill -s {key} -- "-$(cat "$HOST/pid")"\n    /bin/sleep 0.5\n  }} ;;\nesac\n'
         f'exec {aside} "$@"\n'
     )
     path.chmod(0o755)
