@@ -57,7 +57,7 @@ def back(box: Sandbox, late: int) -> None:
 def test_there_and_back_and_gone(box: Sandbox) -> None:
     late = taken(box)
     assert "nothing to do: web01/one exists" in domsnap(box, "apply", spec(box), "--yes")
-    assert "memory.zst" in domsnap(box, "show", "web01", "one", "--store", str(box.store))
+    assert "8 MiB of RAM compressed (" in domsnap(box, "show", "web01", "one", "--store", str(box.store))
     domsnap(box, "verify", "web01", "--store", str(box.store))
     domsnap(box, "apply", spec(box), "--revert", "--yes")
     back(box, late)
