@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,8 @@ from planner.compile import compile_plan
 from schema.read import read_specs
 from tests.conftest import Survived
 from tests.sandbox.host import Sandbox
-from tests.sandbox.test_apply import domsnap, whole
+from tests.sandbox.test_apply import domsnap, start, unfinished, whole
+from tests.sandbox.test_live import Attempt, kill, pids, wait
 
 KINDS = {"xvda": "qcow2", "xvdb": "raw"}
 
@@ -116,3 +120,70 @@ def test_without_zstd_it_is_refused(box: Sandbox) -> None:
     outcomes = {each["what"]: each["outcome"] for each in json.loads(said)["findings"]}
     assert outcomes["memory"] == "unchecked"
     assert box.mark("web01").counter >= late
+
+
+@contextmanager
+def restoring(box: Sandbox) -> Iterator[Attempt]:
+    """Begin a revert, up to where zstd has been started and xl waits for what it prints: until the end of this."""
+    slow, at_work = box.root / "slow", box.root / "at-work"
+    slow.touch()
+    fake = box.root / "bin/zstd"
+    fake.write_text(
+        f'#!/bin/sh\nif [ "$1 $2" = "-d -c" ]; then\n  touch {at_work}\n'
+        f"  while [ -e {slow} ]; do sleep 0.05; done\nfi\n"
+        f'exec {shutil.which("zstd")} "$@"\n'
+    )
+    fake.chmod(0o755)
+    with start(box, "apply", spec(box), "--revert", "--yes") as process:
+        wait(lambda: (at_work.exists() and pids(box, "restore")) or process.poll() is not None)
+        assert process.poll() is None, process.communicate()
+        try:
+            yield (attempt := Attempt(process))
+        finally:
+            slow.unlink()
+        attempt.end()
+    fake.unlink()
+
+
+def present(box: Sandbox, count: int) -> None:
+    """Hold that the guest goes on from where it was, that its snapshots are as they were, and that a revert works."""
+    assert box.mark("web01").counter >= count
+    whole(box)
+    assert not unfinished(box)
+    assert not (box.store / "web01/pre-revert-1").exists()
+    domsnap(box, "verify", "web01", "--store", str(box.store))
+    now = box.mark("web01").counter
+    domsnap(box, "apply", spec(box), "--revert", "--yes")
+    back(box, now)
+
+
+def test_a_signal_waits_for_the_end_of_a_restore_and_all_is_undone(box: Sandbox, survived: Survived) -> None:
+    late = taken(box)
+    with restoring(box) as attempt:
+        attempt.process.send_signal(signal.SIGTERM)
+    assert attempt.status == 128 + signal.SIGTERM and "everything was undone" in attempt.said, attempt.said
+    present(box, late)
+    survived("SIGTERM while compressed memory is restored", 1, "undone, the guest runs on")
+
+
+def test_a_killed_zstd_is_a_failed_restore_and_all_is_undone(box: Sandbox, survived: Survived) -> None:
+    late = taken(box)
+    with restoring(box) as attempt:
+        kill(pids(box, str(box.root / "bin/zstd")))
+    assert attempt.status == 5 and "everything was undone" in attempt.said, attempt.said
+    present(box, late)
+    survived("zstd killed while compressed memory is restored", 1, "undone, the guest runs on")
+
+
+@pytest.mark.parametrize("who", ["apply", "apply and its guardian"])
+def test_killed_while_it_restores_it_is_undone(box: Sandbox, who: str, survived: Survived) -> None:
+    late = taken(box)
+    with restoring(box) as attempt:
+        kill(pids(box, "apply")[: 1 if who == "apply" else None])
+    assert attempt.status == -signal.SIGKILL
+    if who == "apply":
+        wait(lambda: not unfinished(box))
+    else:
+        domsnap(box, "abort", "web01", "--store", str(box.store))
+    present(box, late)
+    survived(f"{who} killed while compressed memory is restored", 1, "the restore ends, then it is undone")
