@@ -43,7 +43,7 @@ def decompress(image: str) -> tuple[str, ...]:
 def restore(image: str, *, compressed: bool = False, **more: Any) -> Run:
     """Return the command that brings a domain back from a memory image; `more` are further fields of it.
 
-    xl opens /dev/stdin like any file, and reads it from its start to its end (seen on Xen 4.17 and 4.20).
+    xl opens /dev/stdin like any file, and reads it from its start to its end (tools/xl/xl_vmcontrol.c).
     """
     if not compressed:
         return Run(("xl", "restore", "--", image), **more)

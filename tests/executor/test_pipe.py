@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from domsnap.shown import shown
+from executor import by_hand
 from executor.companion import Failed
 from executor.programs import Hung, Missing, run
 from executor.signals import Signals
 from planner.commands import Run
+from planner.operations.domain import restore
 
 SIGNALS = Signals()
 ENOUGH = "0123456789" * 100_000  # more than a pipe holds
@@ -85,3 +89,13 @@ def test_a_hung_program_takes_its_source_along(given: str, monkeypatch: pytest.M
     monkeypatch.setenv("DOMSNAP_PATIENCE", "1")
     with pytest.raises(Hung, match="sleep"):
         do(("sleep", "600"), ("cat", "--", given))
+
+
+def test_it_is_told_as_a_pipeline_that_can_be_pasted() -> None:
+    told = "zstd -d -c -q -- '/a b' | xl restore -- /dev/stdin"
+    assert list(by_hand.lines([restore("/a b", compressed=True)])) == [told]
+    assert shown(restore("/a b", compressed=True)) == told
+    guarded = restore("/a b", compressed=True, when=("test", "-s", "/x"), unless=("xl", "domid", "--", "web01"))
+    (line,) = by_hand.lines([guarded])
+    assert line == f"test -s /x && {{ xl domid -- web01 || {told}; }}"
+    assert subprocess.run(["dash", "-n", "-c", line], check=False).returncode == 0
