@@ -128,12 +128,13 @@ def _fill(made: BinaryIO, copy: Copy, found: Outline, command: Compact, signals:
         made.seek(0)
         _same(walk(made), found)
         return copy.now.hexdigest()
-    held = hashlib.sha256()
+    # Read from its disk, and dropped from memory: what is decompressed is what lies on the disk, too.
+    sha256, held = digest(made, lambda *_: signals.still_wanted()), hashlib.sha256()
     with read_from(command.back, signals.still_wanted, held.update) as back:
         _same(walk(back), found)
     if held.digest() != copy.now.digest():
         raise Declined("what was compressed of it is not what it decompresses to")
-    return digest(made, lambda *_: signals.still_wanted())
+    return sha256
 
 
 def _same(size: int, found: Outline) -> None:
