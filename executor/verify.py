@@ -71,11 +71,13 @@ def _memory(record: Record, progress: Progress | None) -> str:
     try:
         with opened(image) as file:
             if not record.compressed:
-                _walked(image, file)
+                walk(file)
             if digest(file, progress) != noted(image):
                 raise NotFine("altered", f"{image} is not what was written: its SHA-256 is another")
         if record.compressed:
             _decompressed(image)
+    except BrokenImage as error:
+        raise NotFine("altered", f"{image} is not a whole memory image: {error}") from None
     except NotFine as error:
         beside = f"{record.folder}/{os.path.basename(image)}"
         if error.outcome == "lost" and image != beside and os.path.isfile(beside):
@@ -114,17 +116,10 @@ def digest(file: BinaryIO, progress: Progress | None = None) -> str:
     return said.hexdigest()
 
 
-def _walked(image: str, file: BinaryIO) -> None:
-    try:
-        walk(file)
-    except BrokenImage as error:
-        raise NotFine("altered", f"{image} is not a whole memory image: {error}") from None
-
-
 def _decompressed(image: str) -> None:
     try:
         with read_from(decompress(image), lambda: None, lambda _: None) as file:
-            _walked(image, file)
+            walk(file)
     except Missing as error:
         detail = f"{image} cannot be decompressed here, nor reverted to: {error} (apt install zstd)"
         raise NotFine("unchecked", detail) from None
