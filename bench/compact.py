@@ -48,10 +48,9 @@ def compact(source: Path, target: Path) -> tuple[float, float, int]:
     with source.open("rb") as image, target.open("wb") as made:
         found = outline(image)
         looked = time.monotonic()
-        copy = Copy(image, made.fileno(), lambda _: None)
-        copy.make(found)
+        Copy(image, lambda _: None).make(found, lambda data: os.write(made.fileno(), data))
         os.fsync(made.fileno())
-    return looked - begun, time.monotonic() - looked, copy.size
+    return looked - begun, time.monotonic() - looked, target.stat().st_size
 
 
 def cp(source: Path, target: Path) -> float:

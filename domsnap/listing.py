@@ -151,7 +151,8 @@ def _page(shelf: Shelf, record: Record, width: int) -> Iterator[str]:
 def _memory(record: Record) -> str:
     if not record.memory:
         return "none: the domain was off"
-    return f"{record.memory}, {size(record.memory_size)} of RAM{_on_disk(record.memory)}"
+    how = " compressed" if record.compressed else ""
+    return f"{record.memory}, {size(record.memory_size)} of RAM{how}{_on_disk(record.memory)}"
 
 
 def _on_disk(path: str) -> str:

@@ -17,7 +17,8 @@ def shown(command: Command) -> str:
     """
     match command:
         case Run(argv):
-            return _line(_words(argv), _terms(command))
+            pipe = f"{_words(command.input)} | " if command.input else ""
+            return _line(pipe + _words(argv), _terms(command))
         case Qmp(monitor, execute, arguments):
             said = f',"arguments":{canonical(dict(arguments))}' if arguments else ""
             request = f'{{"execute":{canonical(execute)}{said}}}'
@@ -37,7 +38,9 @@ def shown(command: Command) -> str:
             return f"# walk {_words((image,))} to its END record, sync it{note}"
         case Compact(image, target):
             paths = f"{_words((image,))} to {_words((target,))}"
-            return f"# copy {paths} with the last copy of each page alone, sync it, let the record name it"
+            pages = " with the last copy of each page alone" if command.pages else ""
+            through = f" through {_words(command.through)}" if command.through else ""
+            return f"# copy {paths}{pages}{through}, sync it, let the record name it"
         case Write(path, text):
             length = len(text.encode(errors="surrogateescape"))
             return f"# write {length} bytes to the new file {_words((path,))}, and sync it"

@@ -25,7 +25,7 @@ HELD: dict[Verb, str] = {"create": "kept in", "revert": "from", "delete": "held 
 _WITH_VERB = ("xl", "qemu-img", "tap-ctl", "vhd-util")
 # What of a command's words is shown where there is little room.
 _SHORT = {"blockdev-snapshot-delete-internal-sync": "delete snapshot"}
-_LOOKS = ("test", "lvs", "cat", "readlink", "sha256sum", "xl list", "xl domid")
+_LOOKS = ("test", "lvs", "cat", "readlink", "sha256sum", "zstd", "xl list", "xl domid")
 
 
 def title(plan: Plan) -> str:

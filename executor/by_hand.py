@@ -30,7 +30,8 @@ def by_hand(command: Command) -> Iterator[str]:
     """Yield the lines that do a command."""
     match command:
         case Run(argv=argv, when=when, unless=unless):
-            told = f"{join(unless)} || {join(argv)}" if unless else join(argv)
+            told = f"{join(command.input)} | {join(argv)}" if command.input else join(argv)
+            told = f"{join(unless)} || {told}" if unless else told
             told = f"{{ {told}; }}" if when and unless else told
             yield f"{join(when)} && {told}" if when else told
         case Qmp(monitor=monitor, execute=execute, arguments=arguments):

@@ -1,4 +1,4 @@
-"""Puts in the place of a live capture's memory image one that holds the last copy of each page alone.
+"""Puts a smaller one in the place of a memory image: the last copy of each page of a live capture alone, or compressed.
 
 The record decides which of the two images counts, and is replaced by one rename: at every instant there is an image
 with its digest by which the snapshot can be verified and restored. The other one is what is left over.
@@ -6,6 +6,7 @@ with its digest by which the snapshot can be verified and restored. The other on
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -16,11 +17,12 @@ from typing import BinaryIO, Literal
 from executor import durable
 from executor.companion import Failed
 from executor.finding import NotFine, Odd, opened, regular
-from executor.pages import Copy, Declined, Outline, outline
+from executor.pages import Copy, Declined, Outline, outline, plain
+from executor.piped import read_from, written_to
 from executor.programs import Watch
 from executor.signals import Signals
 from executor.stream import walk
-from executor.verify import noted
+from executor.verify import digest, noted
 from planner.commands import Compact
 
 _MIB = 2**20
@@ -70,53 +72,94 @@ def _names(command: Compact) -> Literal["image", "target", ""]:
             said = json.loads(file.read(_LARGEST))
     except (OSError, Odd, ValueError):
         return ""
-    before = {**after, "memory": command.image, "compacted": False}
+    before = {**after, "memory": command.image, "shrunk": False}
     return "target" if said == after else "image" if said == before else ""
 
 
 def _make(command: Compact, signals: Signals, watch: Watch) -> str:
-    """Write the compacted image and its digest, durably, and return what there is to say of it.
+    """Write the smaller image and its digest, durably, and return what there is to say of it.
 
     Raises NotFine, OSError, ValueError (Declined, BrokenImage), and Failed if a signal came; nothing is left then.
     """
     with opened(command.image) as image:
-        found = outline(image)
-        size = found.size - found.saved
-        if found.saved * _LEAST < found.size:
-            raise Declined(f"of {found.size // _MIB} MiB {found.saved // _MIB} would be saved")
-        there = os.statvfs(dirname(command.target))
-        if there.f_bavail * there.f_frsize < size + _SPARE:
-            raise Declined(f"there is no room for {size // _MIB} MiB beside it")
+        found = _outline(command, image)
+        if not command.through:
+            _worth(found.size, found.size - found.saved)
+            if _room(command) < found.size - found.saved + _SPARE:
+                raise Declined(f"there is no room for {(found.size - found.saved) // _MIB} MiB beside it")
         target = os.open(command.target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             with open(target, "r+b") as made:
-                digest = _fill(made, Copy(image, target, _progress(found.size, signals, watch)), found, command.image)
-            durable.write(f"{command.target}.sha256", f"{digest}  {command.target}\n")
+                copy = Copy(image, _progress(command, found.size, signals, watch))
+                sha256 = _fill(made, copy, found, command, signals, watch)
+                size = os.fstat(target).st_size
+            durable.write(f"{command.target}.sha256", f"{sha256}  {command.target}\n")
             durable.sync_folder(dirname(command.target))
         except BaseException:
             clear(command)
             raise
-    return f"memory: {found.size // _MIB} MiB as it came, {size // _MIB} MiB with the last copy of each page alone"
+    how = ["compressed"] * bool(command.through) + ["with the last copy of each page alone"] * (found.saved > 0)
+    return f"memory: {found.size // _MIB} MiB as it came, {size // _MIB} MiB {', '.join(how)}"
 
 
-def _fill(made: BinaryIO, copy: Copy, found: Outline, source: str) -> str:
-    """Make the copy durable and return its SHA-256, or raise what says that it is not to be had."""
-    copy.make(found)
-    if copy.was.hexdigest() != noted(source):
+def _outline(command: Compact, image: BinaryIO) -> Outline:
+    """Return what of the image is to be kept: what cannot be compacted can be compressed."""
+    if command.pages:
+        try:
+            return outline(image)
+        except Declined:
+            if not command.through:
+                raise
+    return plain(image)
+
+
+def _fill(made: BinaryIO, copy: Copy, found: Outline, command: Compact, signals: Signals, watch: Watch) -> str:
+    """Make the copy durable and return the SHA-256 of its file, or raise what says that it is not to be had."""
+    if command.through:
+        with written_to(command.through, made.fileno(), watch.begun, signals.still_wanted) as write:
+            copy.make(found, write)
+        _worth(found.size, os.fstat(made.fileno()).st_size)
+    else:
+        copy.make(found, lambda data: os.write(made.fileno(), data))
+    if copy.was.hexdigest() != noted(command.image):
         raise Declined("it is not what was written: its SHA-256 is another")
     os.fsync(made.fileno())
-    made.seek(0)
-    if walk(made) != found.size - found.saved:
+    if not command.through:
+        made.seek(0)
+        _same(walk(made), found)
+        return copy.now.hexdigest()
+    # Read from its disk, and dropped from memory: what is decompressed is what lies on the disk, too.
+    sha256, held = digest(made, lambda *_: signals.still_wanted()), hashlib.sha256()
+    with read_from(command.back, signals.still_wanted, held.update) as back:
+        _same(walk(back), found)
+    if held.digest() != copy.now.digest():
+        raise Declined("what was compressed of it is not what it decompresses to")
+    return sha256
+
+
+def _same(size: int, found: Outline) -> None:
+    if size != found.size - found.saved:
         raise Declined("what was made of it has another size than it should")
-    return copy.now.hexdigest()
 
 
-def _progress(size: int, signals: Signals, watch: Watch) -> Callable[[int], None]:
+def _worth(size: int, smaller: int) -> None:
+    if (size - smaller) * _LEAST < size:
+        raise Declined(f"of {size // _MIB} MiB {max(size - smaller, 0) // _MIB} would be saved")
+
+
+def _room(command: Compact) -> int:
+    there = os.statvfs(dirname(command.target))
+    return there.f_bavail * there.f_frsize
+
+
+def _progress(command: Compact, size: int, signals: Signals, watch: Watch) -> Callable[[int], None]:
     next_word = 0
 
     def told(done: int) -> None:
         nonlocal next_word
         signals.still_wanted()
+        if _room(command) < _SPARE:
+            raise Declined("there is no more room beside it")
         if done >= next_word:
             next_word = done + _TOLD
             watch.told(f"memory: {done // _MIB} of {size // _MIB} MiB looked through; the guest runs", passing=True)

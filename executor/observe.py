@@ -7,7 +7,7 @@ from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any
 
 from executor.outputs import Outputs
-from executor.parse import domains, filesystems, lvm, qemu_img, records, xl
+from executor.parse import domains, filesystems, lvm, qemu_img, records, xl, zstd
 from planner.facts import Facts, Record
 
 VERSION = 1
@@ -35,6 +35,7 @@ def facts(outputs: Outputs) -> Facts:
         xl.host(outputs.xl_info),
         qemu_img=qemu_img.version(outputs.qemu_img_version),
         lvm=lvm.version(outputs.lvm_version),
+        zstd=zstd.version(outputs.zstd_version),
         save_rate=outputs.save_rate,
     )
     return Facts(

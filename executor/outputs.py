@@ -44,6 +44,7 @@ class Outputs:
     vgs: str = ""
     lvm_version: str = ""
     qemu_img_version: str = ""
+    zstd_version: str = ""
     qemu_img_info: Mapping[str, str] = field(default_factory=dict)
     qmp: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
     records: Mapping[str, str] = field(default_factory=dict)

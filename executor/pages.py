@@ -56,6 +56,11 @@ class Outline:
     saved: int
 
 
+def plain(image: BinaryIO) -> Outline:
+    """Return the outline of an image that is to stay as it is."""
+    return Outline(os.fstat(image.fileno()).st_size, array("Q"), b"", 0)
+
+
 def outline(image: BinaryIO) -> Outline:
     """Look through the numbers of an image's pages, once forwards and once backwards.
 
@@ -114,19 +119,23 @@ def _numbers(data: bytes) -> array[int]:
 
 
 class Copy:
-    """Writes an image without what its outline says is superseded, to `target`, a descriptor; `size` bytes went out.
+    """Writes an image without what its outline says is superseded.
 
     was, now: the SHA-256 of all that was read, and of all that was written. told: is told of the bytes read so far.
     """
 
-    def __init__(self, image: BinaryIO, target: int, told: Callable[[int], None]) -> None:
-        self.image, self.target, self.told = image, target, told
-        self.was, self.now, self.size = hashlib.sha256(), hashlib.sha256(), 0
+    def __init__(self, image: BinaryIO, told: Callable[[int], None]) -> None:
+        self.image, self.told = image, told
+        self.was, self.now = hashlib.sha256(), hashlib.sha256()
         self.beside = ThreadPoolExecutor(1)
         self.hashed: Future[None] | None = None
 
-    def make(self, outline: Outline) -> None:
-        """Write it all. Raises OSError, Declined if the image has changed, and what `told` raises."""
+    def make(self, outline: Outline, write: Callable[[memoryview], int]) -> None:
+        """Write it all by `write`, which says how many bytes it took.
+
+        Raises OSError, Declined if the image has changed, and what `told` and `write` raise.
+        """
+        self.write = write
         self.image.seek(0)
         with self.beside:
             self._make(outline)
@@ -161,10 +170,9 @@ class Copy:
 
     def _write(self, data: bytes) -> None:
         self.now.update(data)
-        self.size += len(data)
         left = memoryview(data)
         while left:
-            left = left[os.write(self.target, left) :]
+            left = left[self.write(left) :]
 
 
 def _without(record: bytes, lost: bytes) -> bytes:

@@ -60,6 +60,7 @@ def script(plan: Plan) -> str:
         helper=helper,
         companion=_companion(live),
         live=live,
+        piped=any(isinstance(command, Run) and command.input for command in commands),
         receiver=_file("receive.py").strip(),
         memory=subject.memory,
         undos="\n".join(_undo(step) for step in plan.steps if step.undo),
@@ -194,7 +195,8 @@ def lines(command: Command, failure: str) -> Iterator[str]:
             folders = dict.fromkeys((dirname(target), dirname(source)))
             yield f"run sync -- {join(tuple(folders))} || {failure}"
         case Compact(image=image):
-            yield _comment(f"{image} stays as it came: `domsnap apply` would compact it, a script does not")
+            makes = " and ".join(["compact"] * command.pages + ["compress"] * bool(command.through))
+            yield _comment(f"{image} stays as it came: `domsnap apply` would {makes} it, a script does not")
         case Capture():
             yield f"capture {quote(canonical(to_json(command)))} || {failure}"
         case Release():
@@ -204,10 +206,11 @@ def lines(command: Command, failure: str) -> Iterator[str]:
 
 
 def _run(command: Run) -> str:
-    if (command.status, command.prints, command.lacks, command.tolerates, command.within) == (0, "", "", "", 0):
-        return f"run {join(command.argv)}"
-    said = (str(command.status), command.prints, command.lacks, command.tolerates, str(command.within))
-    return f"expect {join(said)} {join(command.argv)}"
+    words = f"run {join(command.argv)}"
+    if (command.status, command.prints, command.lacks, command.tolerates, command.within) != (0, "", "", "", 0):
+        said = (str(command.status), command.prints, command.lacks, command.tolerates, str(command.within))
+        words = f"expect {join(said)} {join(command.argv)}"
+    return f"{{ feed {join(command.input)} | fed {words} && fed_whole; }}" if command.input else words
 
 
 def _undo(step: Step) -> str:

@@ -13,7 +13,6 @@ from typing import Literal
 from executor.finding import Odd, regular
 from executor.journal import FOLDER as JOURNALS
 from planner.facts import Record, record_from_json
-from planner.names import compacted
 from schema.diagnostic import Diagnostic, Position, Refused
 from schema.read import read_json
 from schema.validate import NEWER
@@ -233,7 +232,7 @@ def _unreadable(domain: str, snapshot: str, path: str, error: OSError | Odd) -> 
 def _without_record(domain: str, snapshot: str, path: str, names: list[str]) -> Problem:
     """Return what a folder without a record is. A deletion removes the memory first, a creation names it last."""
     holds = ", ".join(sorted(names)[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "") or "nothing"
-    lost = not {"memory", compacted("memory")}.isdisjoint(names)
+    lost = not {"memory", "memory.compact", "memory.zst"}.isdisjoint(names)
     meaning = "its record was lost" if lost else "a snapshot is being made or deleted there, or that was cut off"
     hint = "put record.json back" if lost else "`domsnap status` says which"
     said = Diagnostic("no record", f"it holds {holds}: {meaning}", hint, Position(path, 0, 0))

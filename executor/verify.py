@@ -8,11 +8,15 @@ import re
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
+from executor.companion import Failed
 from executor.finding import Finding, NotFine, Outcome, opened
 from executor.holders import Holders
+from executor.piped import read_from
+from executor.programs import Missing
 from executor.store import Problem, reread
 from executor.stream import BrokenImage, walk
 from planner.facts import Record
+from planner.operations.domain import decompress
 
 # Told how many bytes of how many of a memory image have been read.
 Progress = Callable[[int, int], None]
@@ -66,13 +70,14 @@ def _memory(record: Record, progress: Progress | None) -> str:
     image = record.memory
     try:
         with opened(image) as file:
-            try:
-                size = walk(file)
-            except BrokenImage as error:
-                raise NotFine("altered", f"{image} is not a whole memory image: {error}") from None
-            wanted = noted(image)
-            if _digest(file, size, progress) != wanted:
+            if not record.compressed:
+                walk(file)
+            if digest(file, progress) != noted(image):
                 raise NotFine("altered", f"{image} is not what was written: its SHA-256 is another")
+        if record.compressed:
+            _decompressed(image)
+    except BrokenImage as error:
+        raise NotFine("altered", f"{image} is not a whole memory image: {error}") from None
     except NotFine as error:
         beside = f"{record.folder}/{os.path.basename(image)}"
         if error.outcome == "lost" and image != beside and os.path.isfile(beside):
@@ -97,15 +102,26 @@ def noted(image: str) -> str:
     return line[1]
 
 
-def _digest(file: BinaryIO, size: int, progress: Progress | None) -> str:
+def digest(file: BinaryIO, progress: Progress | None = None) -> str:
     """Return the SHA-256 of a file as it is on its disk, not in memory; nor is it kept there: a dom0 has little."""
-    digest, at = hashlib.sha256(), 0
+    said, at, size = hashlib.sha256(), 0, os.fstat(file.fileno()).st_size
     os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     file.seek(0)
     while part := file.read(_PART):
-        digest.update(part)
+        said.update(part)
         os.posix_fadvise(file.fileno(), at, len(part), os.POSIX_FADV_DONTNEED)
         at += len(part)
         if progress:
             progress(at, size)
-    return digest.hexdigest()
+    return said.hexdigest()
+
+
+def _decompressed(image: str) -> None:
+    try:
+        with read_from(decompress(image), lambda: None, lambda _: None) as file:
+            walk(file)
+    except Missing as error:
+        detail = f"{image} cannot be decompressed here, nor reverted to: {error} (apt install zstd)"
+        raise NotFine("unchecked", detail) from None
+    except Failed as error:
+        raise NotFine("altered", f"{image} cannot be decompressed: {error}") from None

@@ -20,6 +20,8 @@ class Run:
 
     within: seconds to go on trying until it succeeds (0: once).
     when, unless: argv of a guard; the command is passed over unless `when` exits 0, or if `unless` exits 0.
+    input: argv of a program that is started with it, and whose output it reads as its standard input; that one too must
+    exit with 0. Such a pipe is laid once: `within` is 0 then.
     tolerates: a failure during which a line on standard error matches is as good as a success (undoing what was never
     done).
     """
@@ -32,6 +34,7 @@ class Run:
     within: int = 0
     when: tuple[str, ...] = ()
     unless: tuple[str, ...] = ()
+    input: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +112,23 @@ class Seal:
 
 @dataclass(frozen=True, slots=True)
 class Compact:
-    """Make `target` of a published memory image: the last copy of each page in it, and all else; its SHA-256 goes
-    beside it, to a file of its name with `.sha256`. Then the record, which names the image, is replaced by `text`,
-    which names `target`, and the image removed with its digest. Where that fails, or is not worth it, image and record
-    stay as they are, and it is a success: the snapshot is whole either way."""
+    """Make `target`, which is smaller, of a published memory image; its SHA-256 goes beside it, to a file of its name
+    with `.sha256`. Then the record, which names the image, is replaced by `text`, which names `target`, and the image
+    removed with its digest. Where that fails, or is not worth it, image and record stay as they are, and it is a
+    success: the snapshot is whole either way.
+
+    pages: keep the last copy of each page alone, if that can be told for sure.
+    through: argv of a program that compresses its standard input to its standard output, () for none.
+    back: argv of the one that prints what `target` then stands for.
+    """
 
     image: str
     target: str
     record: str
     text: str
+    pages: bool = False
+    through: tuple[str, ...] = ()
+    back: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

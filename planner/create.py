@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from planner import names
+from typing import Literal
+
 from planner.draft import Draft
 from planner.estimate import estimate_memory
 from planner.facts import Disk, Held, Record
@@ -11,7 +12,7 @@ from planner.methods.method import Target
 from planner.operations.domain import CaptureLive, FreeMonitor, HoldMonitor, ReleaseGuest, SaveMemory, Unpause
 from planner.operations.store import CompactMemory, MakeFolder, MarkCurrent, PublishMemory, PublishRecord
 from planner.plan import DiskRow
-from planner.refusals import refuse_features, refuse_live, refuse_state
+from planner.refusals import refuse_compressed, refuse_features, refuse_live, refuse_state
 from schema import spec as language
 
 
@@ -23,6 +24,8 @@ def create(draft: Draft) -> None:
     refuse_features(draft)
     if draft.live:
         refuse_live(draft)
+    if spec.memory.compress:
+        refuse_compressed(draft, "memory", "compress")
     name, uuid, domid = domain.name, domain.uuid, domain.domid or 0
     image = spec.memory.file or f"{draft.folder}/memory"
     part = f"{image}.part"
@@ -43,8 +46,8 @@ def create(draft: Draft) -> None:
             )
     limits = spec.memory.give_up or language.GiveUp()
     most = limits.bytes(domain.memory)
-    made = (image, names.compacted(image)) if draft.live and spec.memory.compact else (image,)
-    later = tuple(f"{path}{end}" for path in made for end in ("", ".sha256"))
+    published = record(draft, spec.snapshot, holds, image)
+    later = tuple(f"{path}{end}" for path in published.images for end in ("", ".sha256"))
     live = CaptureLive(name, domid, uuid, part, later, limits.after or 0, most)
     stop = live if draft.live else SaveMemory(name, domid, uuid, part, later)
     draft.add(stop, "stop", undo_when="thaw", guards=[folder, *held])
@@ -52,12 +55,11 @@ def create(draft: Draft) -> None:
     if domain.xl_monitor and held:
         draft.add(FreeMonitor(name, domain.xl_monitor), "release")
     draft.add(PublishMemory(part, image), "publish")
-    published = record(draft, spec.snapshot, holds, image)
     draft.add(PublishRecord(published), "publish")
     draft.add(MarkCurrent(f"{spec.store}/{name}", spec.snapshot), "last")
-    if draft.live and spec.memory.compact:
-        draft.add(CompactMemory(published), "compact")
-    estimate_memory(draft, image)
+    if published.shrink:
+        draft.add(CompactMemory(published, pages=draft.live and spec.memory.compact), "compact")
+    estimate_memory(draft, published)
     _warn_shared_filesystem(draft, image)
 
 
@@ -79,9 +81,16 @@ def record(draft: Draft, snapshot: str, holds: tuple[Held, ...], memory: str) ->
         capture=spec.memory.capture if draft.verb == "create" else "paused",
         memory=memory,
         memory_size=domain.memory if memory else 0,
+        shrink=_shrink(draft) if draft.verb == "create" else "",
         xen=draft.facts.host.xen,
         spec=spec.digest if snapshot == spec.snapshot else "",
     )
+
+
+def _shrink(draft: Draft) -> Literal["", "compact", "zst"]:
+    if draft.spec.memory.compress:
+        return "zst"
+    return "compact" if draft.live and draft.spec.memory.compact else ""
 
 
 def disks(draft: Draft) -> tuple[Held, ...]:

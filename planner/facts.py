@@ -22,6 +22,7 @@ class Host:
     memory_free: int
     qemu_img: str = ""
     lvm: str = ""
+    zstd: str = ""
     save_rate: int = 0
 
     @property
@@ -195,8 +196,8 @@ class Held:
 @dataclass(frozen=True, slots=True)
 class Record:
     """A snapshot of the store. `memory` is the path of its memory image, "" for a domain that was off; `memory_size`
-    bytes of domain memory. `folder` is where the record lies. compacted: the image was made of what a live capture
-    wrote (see planner/names.py)."""
+    bytes of domain memory. `folder` is where the record lies. shrink: what is made of the memory image once the
+    snapshot is complete, "" for nothing; shrunk: that has been done, and `memory` is what was made."""
 
     domain: str
     uuid: str
@@ -211,9 +212,24 @@ class Record:
     capture: str = "paused"
     memory: str = ""
     memory_size: int = 0
-    compacted: bool = False
+    shrink: Literal["", "compact", "zst"] = ""
+    shrunk: bool = False
     xen: str = ""
     spec: str = ""
+
+    @property
+    def compressed(self) -> bool:
+        """Whether the memory image has to be decompressed before xl can read it."""
+        return self.shrunk and self.shrink == "zst"
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The paths that are the memory image's at one time or another: as it came, then as it is made smaller."""
+        if not self.memory:
+            return ()
+        ending = f".{self.shrink}" if self.shrink else ""
+        first = self.memory.removesuffix(ending) if self.shrunk else self.memory
+        return (first, f"{first}{ending}") if ending else (first,)
 
 
 @dataclass(frozen=True)

@@ -21,16 +21,6 @@ def frozen(path: str, snapshot: str) -> str:
     return f"{path}.{snapshot}"
 
 
-def compacted(image: str) -> str:
-    """Return the name of what is made of a live capture's memory image: beside it."""
-    return f"{image}.compact"
-
-
-def as_it_came(image: str) -> str:
-    """Return the name of the image that a compacted one was made of."""
-    return image.removesuffix(compacted(""))
-
-
 def new(path: str, snapshot: str, facts: Facts) -> str:
     """Return the passing name of an image that is about to take over `path`; no snapshot's name holds a tilde.
 

@@ -87,6 +87,18 @@ def refuse_features(draft: Draft) -> None:
         )
 
 
+def refuse_compressed(draft: Draft, *path: str) -> None:
+    """Refuse what takes a compressed memory image on a host without zstd; `path` is what of the spec asks for it."""
+    if not draft.facts.host.zstd and not draft.offline:
+        what = "is to be compressed by" if draft.verb == "create" else "can only be read by"
+        draft.refuse(
+            "no zstd on this host",
+            f"the snapshot's memory image {what} zstd, which is not installed",
+            "apt install zstd" + (", or leave `compress` out" if draft.verb == "create" else ""),
+            *path,
+        )
+
+
 def refuse_live(draft: Draft) -> None:
     """Refuse a live capture where Xen cannot track the pages that a guest writes to (log-dirty), and one that would
     be given up whatever the guest does."""

@@ -12,7 +12,7 @@ from planner.methods.method import Target
 from planner.operations.domain import HELD, RUNS, Confirm, Destroy, Restore, SavePresent
 from planner.operations.store import MakeFolder, MarkCurrent, PublishMemory, PublishRecord, VerifyMemory
 from planner.plan import DiskRow, Space
-from planner.refusals import refuse_features, refuse_state
+from planner.refusals import refuse_compressed, refuse_features, refuse_state
 
 _SUSPENDED = "[r-][b-]-ss-"
 _DEAD = "[r-][b-]-s[rcwS-]-"
@@ -30,6 +30,8 @@ def revert(draft: Draft, *, discard: bool, allow_drift: bool) -> None:
     if target is None or target.state != "complete":
         refuse_missing(draft, target)
         return
+    if target.compressed:
+        refuse_compressed(draft, "snapshot")
     draft.commit_place = "go"
     present = present_name(draft)
     alive = domain.state == "running" and not discard
@@ -40,7 +42,7 @@ def revert(draft: Draft, *, discard: bool, allow_drift: bool) -> None:
     draft.confirm(_STATES.get(domain.state, RUNS))
     made = [draft.add(MakeFolder(f"{spec.store}/{domain.name}", folder), "folder")] if keep else []
     if target.memory:
-        draft.add(VerifyMemory(target.memory), "confirm")
+        draft.add(VerifyMemory(target.memory, target.compressed), "confirm")
     _drift(draft, target, allow_drift)
     holds = _disks(draft, target, present, keep)
     disks = draft.held()
@@ -48,7 +50,8 @@ def revert(draft: Draft, *, discard: bool, allow_drift: bool) -> None:
     # The old memory may only come back to the old disks, and the disks only while no domain has them.
     draft.needs.setdefault(stop, []).extend(disks)
     if target.memory:
-        draft.add(Restore(domain.name, domain.uuid, target.memory), "go", undo_when="held", guards=[*disks, stop])
+        back = Restore(domain.name, domain.uuid, target.memory, target.compressed)
+        draft.add(back, "go", undo_when="held", guards=[*disks, stop])
     if keep:
         if alive:
             refuse_features(draft)

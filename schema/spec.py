@@ -10,6 +10,7 @@ from schema.diagnostic import Position
 
 Capture = Literal["paused", "live"]
 Method = Literal["internal", "external", "lvm", "reflink", "copy", "vhd", "exclude"]
+Compress = Literal["zstd"]
 Backend = Literal["qdisk", "phy", "tap"]
 DomainType = Literal["pv", "pvh", "hvm"]
 
@@ -35,12 +36,14 @@ class Memory:
     """How the memory is captured; `file` is the absolute path of its image, None for the default inside the store.
 
     compact: keep only the last copy of each page that a live capture holds several times, once all is done.
+    compress: what the image is compressed by, once all is done; None for nothing.
     give_up: when a live capture is; None for never.
     """
 
     capture: Capture = "paused"
     file: str | None = None
     compact: bool = True
+    compress: Compress | None = None
     give_up: GiveUp | None = None
 
 

@@ -13,7 +13,7 @@ from executor.look.processes import processes
 from executor.look.storage import storage
 from executor.look.stores import Kept, kept
 from executor.outputs import Outputs, Running
-from executor.parse import domains, qemu_img, records, xl
+from executor.parse import domains, qemu_img, records, xl, zstd
 from schema.diagnostic import Diagnostic, Refused
 from schema.spec import DEFAULT_STORE
 
@@ -57,6 +57,7 @@ def observe(names: Collection[str] = (), stores: Iterable[str] = (), patience: f
         vgs=stored.vgs,
         lvm_version=stored.lvm_version,
         qemu_img_version=ask(*qemu_img.VERSION.split()) if find("qemu-img") else "",
+        zstd_version=ask(*zstd.VERSION.split()) if find("zstd") else "",
         qemu_img_info=looked.texts,
         qmp=answers,
         records={each.folder: each.text for each in held if each.name == "record.json"},

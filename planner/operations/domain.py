@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from posixpath import dirname
+from typing import Any
 
 from planner.commands import Capture, Command, Release, Run, Seal, at_least, literal
 from planner.facts import Process
@@ -32,6 +33,21 @@ def absent(*paths: str) -> Iterator[Command]:
     for path in paths:
         yield Run(("test", "!", "-e", path))
         yield Run(("test", "!", "-L", path))
+
+
+def decompress(image: str) -> tuple[str, ...]:
+    """Return the argv of the program that prints what a compressed memory image holds."""
+    return ("zstd", "-d", "-c", "-q", "--", image)
+
+
+def restore(image: str, *, compressed: bool = False, **more: Any) -> Run:
+    """Return the command that brings a domain back from a memory image; `more` are further fields of it.
+
+    xl opens /dev/stdin like any file, and reads it from its start to its end (tools/xl/xl_vmcontrol.c).
+    """
+    if not compressed:
+        return Run(("xl", "restore", "--", image), **more)
+    return Run(("xl", "restore", "--", "/dev/stdin"), input=decompress(image), **more)
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +326,7 @@ class SavePresent(Operation):
     def undo(self) -> Iterator[Command]:
         there = ("xl", "domid", "--", self.name)  # libxl resumed it itself when the save failed
         written = ("test", "-s", self.part)  # not if the domain ended, by whosoever's hand, before its memory was saved
-        yield Run(("xl", "restore", "--", self.part), when=written, unless=there)
+        yield restore(self.part, when=written, unless=there)
         yield replace(listed(self.name, None, self.uuid, LET_GO, within=60), when=written)
         yield Run(("rm", "-f", "--", self.part))
 
@@ -343,6 +359,7 @@ class Restore(Operation):
     name: str
     uuid: str
     image: str
+    compressed: bool = False
 
     def title(self) -> str:
         return f"restore {self.name} from the snapshot's memory"
@@ -351,7 +368,7 @@ class Restore(Operation):
         return "it runs on from that instant; its clock too, until the guest sets it again"
 
     def do(self) -> Iterator[Command]:
-        yield Run(("xl", "restore", "--", self.image))
+        yield restore(self.image, compressed=self.compressed)
 
     def after(self) -> Iterator[Command]:
         yield listed(self.name, None, self.uuid, LET_GO, within=60)

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from planner import names
 from planner.commands import Command, Compact, Rename, Run, Seal, Write
 from planner.facts import Record
 from planner.operation import Operation
-from planner.operations.domain import absent
+from planner.operations.domain import absent, decompress
 
 VERSION = 1
 
@@ -97,32 +96,41 @@ class PublishRecord(Operation):
         yield from _put(f"{self.record.folder}/record.json", document(self.record))
 
 
+# A guest's disks may be served by QEMUs of dom0, which come first. Level 1: 3, the default, takes half as
+# long again for a few per cent.
+_COMPRESS = ("nice", "-n", "19", "zstd", "-q", "-1", "-T1", "-c")
+
+
 @dataclass(frozen=True, slots=True)
 class CompactMemory(Operation):
-    """Keep the last copy of each page that a live capture holds several times; `record` is the one that was published.
+    """Make the memory image smaller as the record says, which is the one that was published. pages: keep the last copy
+    of each page that a live capture holds several times.
 
     The record is what decides between the two images: it is replaced in one go, so there is always one to go by.
     """
 
     effect = "change"
     record: Record
+    pages: bool
 
     def title(self) -> str:
-        return "keep only the last copy of each page in the memory image, if that saves room"
+        ways = ["keep only the last copy of each page in the memory image"] * self.pages
+        ways += [f"compress {'it' if self.pages else 'the memory image'}"] * (self.record.shrink == "zst")
+        return f"{' and '.join(ways)}, if that saves room"
 
     def why(self) -> str:
-        return (
-            "a live capture holds a page again each time that it changed; the snapshot is whole without this, and"
-            " nothing fails if it cannot be done or is not worth it"
-        )
+        live = "a live capture holds a page again each time that it changed; " if self.pages else ""
+        return f"{live}the snapshot is whole without this, and nothing fails if it cannot be done or is not worth it"
 
     def subject(self) -> str:
         return "memory"
 
     def do(self) -> Iterator[Command]:
-        target = names.compacted(self.record.memory)
-        text = document(replace(self.record, memory=target, compacted=True))
-        yield Compact(self.record.memory, target, f"{self.record.folder}/record.json", text)
+        image, target = self.record.images
+        text = document(replace(self.record, memory=target, shrunk=True))
+        compresses = self.record.shrink == "zst"
+        through, back = (_COMPRESS, decompress(target)) if compresses else ((), ())
+        yield Compact(image, target, f"{self.record.folder}/record.json", text, self.pages, through, back)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +175,7 @@ class VerifyMemory(Operation):
 
     effect = "check"
     image: str
+    compressed: bool = False
 
     def title(self) -> str:
         return "confirm that the snapshot's memory image is complete and unaltered"
@@ -179,7 +188,7 @@ class VerifyMemory(Operation):
             yield Run(("test", "-f", path))
             yield Run(("test", "!", "-L", path))
         yield Run(("sha256sum", "--check", "--status", "--strict", "--", f"{self.image}.sha256"))
-        yield Seal(self.image)
+        yield Run(("zstd", "-t", "-q", "--", self.image)) if self.compressed else Seal(self.image)
 
     def do(self) -> Iterator[Command]:
         yield from ()
@@ -199,13 +208,10 @@ class RemoveSnapshotFiles(Operation):
         return "record"
 
     def do(self) -> Iterator[Command]:
-        if memory := self.record.memory:
-            # One that was never published lies there too, of a snapshot whose making ended with its QEMU.
-            first = names.as_it_came(memory) if self.record.compacted else memory
-            yield Run(("rm", "-f", "--", first, f"{first}.part", f"{first}.sha256"))
-            if self.record.capture == "live":
-                made = names.compacted(first)
-                yield Run(("rm", "-f", "--", made, f"{made}.sha256"))
+        for number, image in enumerate(self.record.images):
+            # What was never published lies there too, of a snapshot whose making ended with its QEMU.
+            parts = () if number else (f"{image}.part",)
+            yield Run(("rm", "-f", "--", image, *parts, f"{image}.sha256"))
         yield Run(("rm", "-f", "--", f"{self.record.folder}/record.json"))
         yield Run(("rmdir", "--", self.record.folder), when=("test", "-d", self.record.folder))
 

@@ -25,7 +25,7 @@ from tests.planner.hosts import UUID, domain, facts, qcow2, raw, raw_on_qemu, vo
 FAKE = Path(__file__).parent / "fakes" / "host"
 PROGRAMS = (
     "xl", "lvs", "vgs", "lvcreate", "lvremove", "lvconvert", "lvrename", "lvchange", "qemu-img", "cp", "df", "stat",
-    "cat", "readlink", "kill", "test", "mkdir", "rm", "rmdir", "ln", "mv", "sync", "sha256sum", "sleep",
+    "cat", "readlink", "kill", "test", "mkdir", "rm", "rmdir", "ln", "mv", "sync", "sha256sum", "sleep", "zstd",
 )  # fmt: skip
 
 
@@ -52,12 +52,13 @@ def nobody() -> Iterator[int]:
 class Machine:
     """`root` holds all of it: srv (disks), store, model (what the fakes know), bin, lock; `put` sets it up anew.
 
-    live: have specs that capture the memory live.
+    live: have specs that capture the memory live. compress: have specs that compress it. image: the guest's memory.
     """
 
     def __init__(self, root: Path, disks: str) -> None:
         self.root, self.model = root, root / "model"
-        self.live = False
+        self.live = self.compress = False
+        self.image = image()
         self.socket = root / "qmp"
         srv = root / "srv"
         kinds = {
@@ -81,7 +82,7 @@ class Machine:
                 Path(disk.path).write_text(f"data of {disk.vdev}")
         for name, uuid in (("db", "4nFT6i"), ("cache", "LXkOWO")):
             (self.model / "lv/vg0" / name).write_text(f"  {uuid}\n")
-        (self.model / "image").write_bytes(image())
+        (self.model / "image").write_bytes(self.image)
         (self.model / "domain").write_text("7 running\n")
         (self.model / "monitor").write_text("S")
         self.graph = Graph({disk.vdev: disk.nodes[0].name for disk in self.disks if disk.nodes}, self.model / "tags")
@@ -111,7 +112,7 @@ class Machine:
         return replace(there, domains=domains, images=tuple(images))
 
     def spec(self, *disks: language.Disk) -> Spec:
-        memory = language.Memory("live" if self.live else "paused")
+        memory = language.Memory("live" if self.live else "paused", compress="zstd" if self.compress else None)
         return replace(Spec("web01", "before-upgrade"), store=str(self.root / "store"), memory=memory, disks=disks)
 
     def state(self) -> object:

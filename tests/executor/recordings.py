@@ -33,6 +33,7 @@ TEXTS = {
     "vgs": "vgs.json",
     "lvm_version": "lvm-version.txt",
     "qemu_img_version": "qemu-img-version.txt",
+    "zstd_version": "zstd-version.txt",
 }
 KERNEL = ("observed", "processes", "inodes", "links", "reflink")
 
@@ -43,7 +44,10 @@ def outputs(host: str) -> Outputs:
     kernel: dict[str, Any] = json.loads((where / "kernel.json").read_text())
     kernel["processes"] = tuple(Running(**process) for process in kernel["processes"])
     kernel["reflink"] = tuple(kernel["reflink"])
-    texts: dict[str, Any] = {name: (where / file).read_text() for name, file in TEXTS.items()}
+    # A program that was not there has no file.
+    texts: dict[str, Any] = {
+        name: (where / file).read_text() for name, file in TEXTS.items() if (where / file).exists()
+    }
     return Outputs(
         **texts,
         qemu_img_info={
@@ -61,7 +65,8 @@ def keep(host: str, said: dict[str, Any]) -> None:
     """Write down what `domsnap observe --outputs` printed on a host."""
     where = folder(host)
     for name, file in TEXTS.items():
-        (where / file).write_text(said[name])
+        if said[name]:
+            (where / file).write_text(said[name])
     for path, text in said["qemu_img_info"].items():
         (where / f"qemu-img-info.{Path(path).name}.json").write_text(text)
     for domid, answers in said["qmp"].items():

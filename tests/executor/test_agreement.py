@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby, product
@@ -15,7 +16,9 @@ from planner.plan import Plan, Verb
 from schema import spec as language
 from tests.conftest import Survived
 from tests.executor.machine import Machine, Outcome
+from tests.executor.streams import HEAD, TAIL
 from tests.executor.test_script_host import EXTERNAL, planned
+from tests.executor.test_stream import record
 from tests.golden.test_golden import CASES, compiled
 from tests.oracles.shapes import shape
 
@@ -31,8 +34,8 @@ def machine(tmp_path: Path) -> Machine:
 
 def own(call: str) -> bool:
     """Say whether a call is the plan's. A script moves and syncs with programs, and makes its own folders first, and
-    the receiver of a live capture."""
-    return not call.startswith(("mv ", "sync ", "mkdir -- ", "mkdir -p -- ")) and call != "cat "
+    the receiver of a live capture; it does not compress."""
+    return not call.startswith(("mv ", "sync ", "mkdir -- ", "mkdir -p -- ", "zstd -q ")) and call != "cat "
 
 
 def trace(outcome: Outcome) -> list[str]:
@@ -125,6 +128,40 @@ def test_they_agree_on_a_signal_while_a_live_capture_is_let_go(machine: Machine)
     assert "interrupted by signal 15" in printed.said and "companion" not in printed.said, printed.said
 
 
+@pytest.mark.parametrize("how", ["before", "after", "signal"])
+@pytest.mark.parametrize("stride", [6, pytest.param(1, marks=pytest.mark.slow)])
+def test_they_agree_on_a_revert_to_compressed_memory_whatever_fails(
+    machine: Machine, how: str, stride: int, survived: Survived
+) -> None:
+    machine.compress = True
+    points = list(calls(machine, "revert", ()))
+    (pipe,) = (number for number, (each, _) in enumerate(points) if each.startswith("zstd -d"))
+    assert points[pipe + 1][0] == "xl restore -- /dev/stdin"
+    points = sorted({*points[pipe % stride :: stride], *points[pipe : pipe + 2]})
+    for at in points:
+        planned(machine, "revert")
+        before = machine.state()
+        done = both(machine, "revert", (), how, at)
+        assert done.guest == "running", (at, done.said)
+        if done.status in (1, 5, 128 + 15):
+            assert done.state == before, (at, done.said)
+        if at[0].startswith("zstd"):
+            assert done.status != 0, (at, done.said)
+    survived(f"revert to compressed memory, {how}", 2 * len(points), "`apply` and the script do the same")
+
+
+def test_they_agree_when_what_is_compressed_gets_no_smaller(machine: Machine) -> None:
+    """The script leaves it as it came: only then the two leave the same behind."""
+    machine.compress = True
+    noise = random.Random(1).randbytes(64 * 4096)
+    pages = struct.pack("<II", 64, 0) + struct.pack("<64Q", *range(64)) + noise
+    machine.image = HEAD + record(1, pages) + TAIL
+    for live in (False, True):
+        machine.live = live
+        done = both(machine, "create", ())
+        assert done.status == 0 and "of 0 MiB 0 would be saved" in done.said, done.said
+
+
 # What nobody can try here; and what differs from what is tried by a word.
 ELSEWHERE = (
     "Compact", "tap-ctl", "vhd-util", "rm -f -- _ _", "cp --reflink=always",
@@ -137,6 +174,7 @@ def test_what_reviewed_plans_are_made_of_is_tried_here(tmp_path: Path) -> None:
     for number, (verb, disks) in enumerate(product(("create", "revert", "delete", "live"), (EXTERNAL, ()))):
         machine = Machine(tmp_path / str(number), "qrvtl")
         machine.live, verb = verb == "live", verb.replace("live", "create")
+        machine.compress = not disks
         tried.update(made_of(planned(machine, verb, *disks)))  # type: ignore[arg-type]
     for case in CASES:
         left = {

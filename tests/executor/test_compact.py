@@ -1,11 +1,18 @@
-"""A compacted image takes the place of the one that came in one go, or not at all, wherever it is cut off."""
+"""A smaller image takes the place of the one that came in one go, or not at all, wherever it is cut off."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import random
+import re
+import shutil
+import stat
+import struct
 import subprocess
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -22,13 +29,16 @@ from executor.programs import Watch
 from executor.signals import Signals
 from executor.store import shelves
 from executor.verify import verify
-from planner.commands import Command, Compact
+from planner.commands import Command, Compact, Run
 from planner.facts import Record
-from planner.operations.store import CompactMemory, RemoveSnapshotFiles
+from planner.operations.domain import decompress
+from planner.operations.store import CompactMemory, RemoveSnapshotFiles, VerifyMemory
 from tests.conftest import Survived
 from tests.executor.kept import Store
-from tests.executor.streams import Other, Page, image, restored
+from tests.executor.streams import HEAD, TAIL, Other, Page, image, restored
+from tests.executor.test_stream import record
 
+NOISE = HEAD + record(1, struct.pack("<II64Q", 64, 0, *range(64)) + random.Random(1).randbytes(64 * 4096)) + TAIL
 STREAM = image(
     [tuple(Page(n, n) for n in range(300)), *[tuple(Page(n, 7) for n in range(200))] * 2, Other(9, b"x" * 99)]
 )
@@ -45,17 +55,24 @@ class Told(Watch):
             self.said.append(text)
 
 
-class Snapshot:
-    """A published snapshot whose memory image is `data`, and the command that compacts it."""
+# By name: what the file is called, and whether only the last copies of pages are kept.
+KINDS = {"compacted": ("compact", True), "compressed": ("zst", False), "both": ("zst", True)}
+every = pytest.mark.parametrize("kind", KINDS)
 
-    def __init__(self, root: Path, data: bytes = STREAM) -> None:
-        self.store = Store(root)
-        self.published = self.store.put("one", capture="live")
+
+class Snapshot:
+    """A published snapshot whose memory image is `data`, and the command that makes it smaller."""
+
+    def __init__(self, root: Path, data: bytes = STREAM, kind: str = "compacted") -> None:
+        self.store, self.kind = Store(root), kind
+        shrink, pages = KINDS[kind]
+        self.published = self.store.put("one", capture="live" if pages else "paused", shrink=shrink)
         self.image = Path(self.published.memory)
-        self.target = Path(f"{self.image}.compact")
+        self.target = Path(f"{self.image}.{shrink}")
+        self.made = {self.target.name, f"{self.target.name}.sha256", "record.json"}
         self.image.write_bytes(data)
         self.note(data)
-        (command,) = CompactMemory(self.published).do()
+        (command,) = CompactMemory(self.published, pages).do()
         assert isinstance(command, Compact)
         self.command, self.signals, self.watch = command, Signals(), Told()
 
@@ -77,14 +94,18 @@ class Snapshot:
         return set(os.listdir(self.published.folder))
 
     def whole(self) -> bool:
-        """Hold that what the record names is whole by its digest, for `revert` too; return whether it is compacted."""
+        """Hold that what the record names is whole, for `revert` too; return whether it is the smaller one."""
         record = self.record
         assert {each.outcome for each in verify(record, Holders())} == {"fine"}
-        argv = ["sha256sum", "--check", "--status", "--strict", "--", f"{record.memory}.sha256"]
-        assert subprocess.run(argv, check=False).returncode == 0
-        assert restored(Path(record.memory).read_bytes()) == restored(STREAM)
-        assert record == replace(self.published, memory=record.memory, compacted=record.compacted)
-        return record.compacted
+        for command in VerifyMemory(record.memory, record.compressed).checks():
+            self.do(command=command)
+        data = Path(record.memory).read_bytes()
+        if record.compressed:
+            data = subprocess.run(decompress(record.memory), check=True, capture_output=True).stdout
+        assert restored(data) == restored(STREAM)
+        assert data == STREAM or KINDS[self.kind][1]
+        assert record == replace(self.published, memory=record.memory, shrunk=record.shrunk)
+        return record.shrunk
 
     def stays(self, words: str) -> None:
         """Hold that it stays as it came, for this reason, and that nothing is left."""
@@ -94,20 +115,22 @@ class Snapshot:
         assert self.files() == {"memory", "memory.sha256", "record.json"}
 
 
-COMPACTED = {"memory.compact", "memory.compact.sha256", "record.json"}
-
-
-@pytest.fixture
-def snapshot(tmp_path: Path) -> Snapshot:
-    return Snapshot(tmp_path)
+@pytest.fixture(params=KINDS)
+def snapshot(request: pytest.FixtureRequest, tmp_path: Path) -> Snapshot:
+    return Snapshot(tmp_path, kind=request.param)
 
 
 def test_it_takes_the_place_of_what_came(snapshot: Snapshot) -> None:
     snapshot.do()
-    assert snapshot.whole() and snapshot.files() == COMPACTED
-    assert snapshot.target.stat().st_size < len(STREAM) * 300 / 650
+    assert snapshot.whole() and snapshot.files() == snapshot.made
+    assert snapshot.target.stat().st_size < len(STREAM) * (300 / 650 if snapshot.kind == "compacted" else 1 / 10)
     assert snapshot.target.stat().st_mode & 0o777 == 0o600
-    assert snapshot.watch.said == ["memory: 2 MiB as it came, 1 MiB with the last copy of each page alone"]
+    how = {
+        "compacted": "1 MiB with the last copy of each page alone",
+        "compressed": "0 MiB compressed",
+        "both": "0 MiB compressed, with the last copy of each page alone",
+    }
+    assert snapshot.watch.said == [f"memory: 2 MiB as it came, {how[snapshot.kind]}"]
 
 
 def test_once_it_is_done_it_is_done(snapshot: Snapshot) -> None:
@@ -115,19 +138,28 @@ def test_once_it_is_done_it_is_done(snapshot: Snapshot) -> None:
     before = snapshot.target.stat()
     snapshot.do(again=True)
     snapshot.do(kind=AfterEnd)
-    assert snapshot.whole() and snapshot.files() == COMPACTED and snapshot.target.stat() == before
+    assert snapshot.whole() and snapshot.files() == snapshot.made and snapshot.target.stat() == before
 
 
-def test_what_a_deletion_removes_is_all_of_it(snapshot: Snapshot) -> None:
-    for compacted in (False, True):
-        record = snapshot.record
-        for name in ("memory", "memory.part", "memory.sha256", "memory.compact", "memory.compact.sha256"):
-            (Path(record.folder) / name).touch()
-        for command in RemoveSnapshotFiles(replace(record, compacted=compacted)).do():
-            snapshot.do(command=command)
-        assert not Path(record.folder).exists()
-        snapshot = Snapshot(snapshot.store.root / "again")
-        snapshot.do()
+@pytest.mark.parametrize("shrink", ["", "compact", "zst"])
+@pytest.mark.parametrize("shrunk", [False, True])
+def test_what_a_deletion_removes_is_all_that_is_its_own(tmp_path: Path, shrink: str, shrunk: bool) -> None:
+    store = Store(tmp_path)
+    beside = tmp_path / "mem"
+    record = store.put("one", capture="live", shrink=shrink, shrunk=shrunk and shrink != "")
+    record = replace(record, memory=f"{beside}.{shrink}" if record.shrunk else str(beside))
+    ends = ("", ".part", ".sha256", ".compact", ".compact.sha256", ".zst", ".zst.sha256")
+    for end in ends:
+        Path(f"{beside}{end}").touch()
+    for path in Path(record.folder).glob("memory*"):
+        path.unlink()
+    for command in RemoveSnapshotFiles(record).do():
+        assert isinstance(command, Run)
+        if not command.when or subprocess.run(command.when, check=False).returncode == 0:
+            subprocess.run(command.argv, check=True)
+    assert not Path(record.folder).exists()
+    ours = {"", ".part", ".sha256"} | ({f".{shrink}", f".{shrink}.sha256"} if shrink else set())
+    assert {end for end in ends if not Path(f"{beside}{end}").exists()} == ours
 
 
 @pytest.mark.parametrize("data,words", [
@@ -140,6 +172,98 @@ def test_what_is_not_to_be_compacted_stays_as_it_came(tmp_path: Path, data: byte
     snapshot = Snapshot(tmp_path, data)
     snapshot.do()
     snapshot.stays(words)
+
+
+@pytest.mark.parametrize("data", [NOISE, STREAM[:-8], b""], ids=["hardly smaller", "cut", "empty"])
+def test_what_is_not_to_be_compressed_stays_as_it_came(tmp_path: Path, data: bytes) -> None:
+    snapshot = Snapshot(tmp_path, data, "compressed")
+    snapshot.do()
+    snapshot.stays("")
+
+
+def test_what_cannot_be_compacted_is_compressed_all_the_same(tmp_path: Path) -> None:
+    data = image([(Page(1),), (Page(1),), Other(0xD)])
+    snapshot = Snapshot(tmp_path, data, "both")
+    snapshot.do()
+    assert snapshot.files() == snapshot.made
+    assert subprocess.run(decompress(str(snapshot.target)), check=True, capture_output=True).stdout == data
+
+
+# What zstd may do instead, in the place of its name the real one; and what is said of it.
+TROUBLE = {
+    "fails": ("head -c 9999 | ZSTD -q -c; echo 'no luck' >&2; exit 1", "exit status 1; it said no luck"),
+    "is killed": ("head -c 9999 >/dev/null; kill -KILL $$", "ended by signal 9"),
+    "reads nothing": ("exit 0", "did not read all"),
+    "reads all and writes less": (
+        "ZSTD -q -c | head -c 300",
+        "exit status 1",
+    ),
+    "writes nothing": ("cat >/dev/null", "exit status 1|begin like"),
+    "writes something else": ("sed 's/qemuqemu/qemuQEMU/' | ZSTD -q -c", "not what it decompresses to"),
+    "writes a part": ("head -c 99999 | ZSTD -q -c; cat >/dev/null", "it ends inside"),
+    "hardly compresses": ("cat", "of 2 MiB 0 would be saved|exit status 1"),
+    "cannot read it back": ("ZSTD -q -c; echo 'exit 3' >>$0", "exit status 3"),
+}
+
+
+def trouble(monkeypatch: pytest.MonkeyPatch, root: Path, lines: str) -> None:
+    """Have another zstd compress; it decompresses as ever."""
+    fake = root / "bin/zstd"
+    fake.parent.mkdir()
+    real = shutil.which("zstd")
+    act = f'if [ "$1" = -q ]; then\n{lines.replace("ZSTD", str(real))}\nexit\nfi\n'
+    fake.write_text(f"#!/bin/sh\n{act}if [ -e '{root}/broken' ]; then exit 3; fi\nexec {real} \"$@\"\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("DOMSNAP_PATH", f"{fake.parent}:/usr/bin:/bin")
+
+
+@pytest.mark.parametrize("kind", ["compressed", "both"])
+@pytest.mark.parametrize("how", TROUBLE)
+def test_whatever_zstd_does_the_snapshot_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, kind: str, survived: Survived
+) -> None:
+    lines, words = TROUBLE[how]
+    snapshot = Snapshot(tmp_path, kind=kind)
+    trouble(monkeypatch, tmp_path, lines.replace("echo 'exit 3' >>$0", f": >'{tmp_path}/broken'"))
+    open_files = len(os.listdir("/proc/self/fd"))
+    snapshot.do()
+    assert re.search(words, snapshot.watch.said[0]), snapshot.watch.said
+    snapshot.stays("")
+    assert not snapshot.whole()
+    assert len(os.listdir("/proc/self/fd")) == open_files
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+    survived(f"zstd {how}", 1, "the image stays as it came; exit status 0")
+
+
+def test_without_zstd_it_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot = Snapshot(tmp_path, kind="compressed")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/nice").symlink_to("/usr/bin/nice")
+    monkeypatch.setenv("DOMSNAP_PATH", str(tmp_path / "bin"))
+    snapshot.do()
+    snapshot.stays("No such file")
+
+
+@pytest.mark.parametrize("when", ["reads", "reads back"])
+def test_a_zstd_that_hangs_is_ended_by_a_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    snapshot = Snapshot(tmp_path, kind="compressed")
+    here = f"echo $$ >'{tmp_path}/pid'; exec sleep 600"
+    trouble(monkeypatch, tmp_path, here if when == "reads" else "ZSTD -q -c")
+    if when == "reads back":
+        fake = tmp_path / "bin/zstd"
+        fake.write_text(fake.read_text().replace("exec /", f"{here}\nexec /"))
+
+    def end() -> None:
+        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text().strip():
+            time.sleep(0.01)
+        snapshot.signals.note(15)
+
+    with ThreadPoolExecutor(1) as beside:
+        beside.submit(end)
+        snapshot.do()
+    snapshot.stays("interrupted by signal 15")
+    assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
 
 
 def test_an_image_with_a_flipped_bit_stays_and_stays_altered(snapshot: Snapshot) -> None:
@@ -161,7 +285,21 @@ def test_where_there_is_no_room_it_stays(snapshot: Snapshot) -> None:
     there = os.statvfs(snapshot.published.folder)
     with patch.object(os, "statvfs", lambda _: type(there)([there.f_frsize] * 2 + [0] * 8)):
         snapshot.do()
-    snapshot.stays("no room for 1 MiB beside it")
+    snapshot.stays("no room for 1 MiB beside it" if snapshot.kind == "compacted" else "no more room beside it")
+
+
+def test_where_room_runs_out_it_stays(snapshot: Snapshot) -> None:
+    there, asked = os.statvfs(snapshot.published.folder), 0
+
+    def less(_: str) -> os.statvfs_result:
+        nonlocal asked
+        asked += 1
+        free = 63 if asked > 2 else 99
+        return type(there)([2**20, 2**20, 0, 0, free, *[0] * 5])
+
+    with patch.object(os, "statvfs", less):
+        snapshot.do()
+    snapshot.stays("no more room beside it")
 
 
 def test_a_signal_ends_it_and_it_stays(snapshot: Snapshot) -> None:
@@ -215,6 +353,8 @@ class Counter:
         real = getattr(os, name)
 
         def call(*words: Any, **named: Any) -> Any:
+            if name == "write" and stat.S_ISFIFO(os.fstat(words[0]).st_mode):
+                return real(*words, **named)  # as many as zstd takes, and nothing that lasts
             self.count += 1
             if self.count == self.last:
                 self.act(name)
@@ -248,50 +388,50 @@ def killed(snapshot: Snapshot, last: int) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
 
 
-def instants(root: Path) -> Iterator[tuple[int, Snapshot]]:
+def instants(root: Path, kind: str) -> Iterator[tuple[int, Snapshot]]:
     for last in range(1, 100):
-        yield last, Snapshot(root / str(last))
+        yield last, Snapshot(root / str(last), kind=kind)
     raise AssertionError("it never came to its end")
 
 
+@every
 @pytest.mark.parametrize("then", ["resumed", "machine rebooted"])
 def test_killed_at_any_instant_the_snapshot_is_whole_and_nothing_is_left_in_the_end(
-    tmp_path: Path, then: str, survived: Survived
+    tmp_path: Path, then: str, kind: str, survived: Survived
 ) -> None:
     seen = set()
-    for last, snapshot in instants(tmp_path):
+    for last, snapshot in instants(tmp_path, kind):
         if not killed(snapshot, last):
             break
         seen.add((snapshot.whole(), len(snapshot.files())))
         if then == "resumed":
             snapshot.do(again=True)
-            assert snapshot.whole() and snapshot.files() == COMPACTED
+            assert snapshot.whole() and snapshot.files() == snapshot.made
         else:
             compacted = snapshot.whole()
             snapshot.do(kind=AfterEnd, again=True)
             assert snapshot.whole() == compacted
-            assert snapshot.files() == (COMPACTED if compacted else {"memory", "memory.sha256", "record.json"})
+            assert snapshot.files() == (snapshot.made if compacted else {"memory", "memory.sha256", "record.json"})
     assert last > 12
     # Alone, with its copy, with a digest of that, with the next record; then the other way round.
     assert seen == {(False, 3), (False, 4), (False, 5), (False, 6), (True, 5), (True, 4)}, seen
-    survived(
-        f"compaction killed at each call; then {then}", last - 1, "the record names a whole image; nothing is left"
-    )
+    survived(f"{kind}, killed at each call; then {then}", last - 1, "the record names a whole image; nothing is left")
 
 
+@every
 @pytest.mark.parametrize("number", [28, 5], ids=["ENOSPC", "EIO"])
-def test_whatever_call_fails_the_snapshot_is_whole(tmp_path: Path, number: int, survived: Survived) -> None:
+def test_whatever_call_fails_the_snapshot_is_whole(tmp_path: Path, number: int, kind: str, survived: Survived) -> None:
     def fail(name: str) -> None:
         if name != "close":  # a file that was synced cannot fail to close
             raise OSError(number, os.strerror(number))
 
-    for last, snapshot in instants(tmp_path):
+    for last, snapshot in instants(tmp_path, kind):
         if not until(snapshot, last, fail):
             break
         if not snapshot.whole():
             snapshot.stays("")
     assert last > 12
-    survived(f"compaction: each call fails ({os.strerror(number)})", last - 1, "the record names a whole image")
+    survived(f"{kind}: each call fails ({os.strerror(number)})", last - 1, "the record names a whole image")
 
 
 def test_each_file_is_durable_before_anything_rests_on_it(snapshot: Snapshot) -> None:
@@ -315,7 +455,8 @@ def test_each_file_is_durable_before_anything_rests_on_it(snapshot: Snapshot) ->
         patch.object(os, "unlink", noted("remove", unlink)),
     ):
         compact.compact(snapshot.command, snapshot.signals, snapshot.watch)
+    made = snapshot.target.name
     assert done == [
-        "sync memory.compact", "sync memory.compact.sha256", "sync folder", "sync record.json.part",
+        f"sync {made}", f"sync {made}.sha256", "sync folder", "sync record.json.part",
         "rename record.json.part", "sync folder", "sync folder", "remove memory.sha256", "remove memory",
     ]  # fmt: skip

@@ -67,7 +67,7 @@ def comparable(facts: Facts) -> Facts:
         process = replace(domain.qemu.process, started=0, exe="")
         domains.append(replace(domain, xl_monitor=None, qemu=replace(domain.qemu, process=process, monitor="")))
     images = tuple(replace(image, inode="", allocated=0) for image in facts.images)
-    version = replace(facts.host, qemu_img="")
+    version = replace(facts.host, qemu_img="", zstd="")
     return replace(facts, observed="", domains=tuple(domains), images=images, host=version)
 
 

@@ -220,6 +220,7 @@ SPOILT: dict[str, tuple[Spoil, str, str]] = {
     "short letters": (lambda o: replace(o, lvs=o.lvs.replace("Vwi-aotz--", "V")), "`lvs`", "lv_attr"),
     "no lvm version": (lambda o: replace(o, lvm_version="not found"), "`lvm version`", "not found"),
     "no qemu-img version": (lambda o: replace(o, qemu_img_version="?"), "`qemu-img --version`", "?"),
+    "no zstd version": (lambda o: replace(o, zstd_version="?"), "`zstd --version`", "?"),
     "an image without a size": (
         lambda o: replace(o, qemu_img_info={"/a": '[{"filename": "a", "format": "raw"}]'}),
         "qemu-img info",

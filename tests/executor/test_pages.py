@@ -38,10 +38,10 @@ def compacted(data: bytes) -> bytes:
         source.write_bytes(data)
         with source.open("rb") as file, target.open("w+b") as made:
             found = outline(file)
-            copy = Copy(file, made.fileno(), lambda _: None)
-            copy.make(found)
+            copy = Copy(file, lambda _: None)
+            copy.make(found, made.write)
             made.seek(0)
-            assert walk(made) == copy.size == found.size - found.saved
+            assert walk(made) == found.size - found.saved
         result = target.read_bytes()
     assert copy.was.hexdigest() == hashlib.sha256(data).hexdigest()
     assert copy.now.hexdigest() == hashlib.sha256(result).hexdigest()
@@ -170,7 +170,7 @@ def test_an_image_that_changes_meanwhile_is_declined(tmp_path: Path) -> None:
         found = outline(file)
         path.write_bytes(BUSY[:-4000])
         with pytest.raises(Declined, match="changed meanwhile"):
-            Copy(file, made.fileno(), lambda _: None).make(found)
+            Copy(file, lambda _: None).make(found, made.write)
 
 
 def test_every_type_of_a_page_that_carries_no_data_is_known() -> None:
@@ -197,8 +197,8 @@ def test_what_is_read_does_not_pile_up_before_a_slow_digest(tmp_path: Path) -> N
     path = tmp_path / "memory"
     path.write_bytes(image([(Page(1, n), Page(n + 2)) for n in range(20)]))
     with path.open("rb") as file, (tmp_path / "made").open("wb") as made:
-        copy = Copy(file, made.fileno(), told)
+        copy = Copy(file, told)
         copy.was = slow  # type: ignore[assignment]
-        copy.make(outline(file))
+        copy.make(outline(file), made.write)
     assert slow.done == reads > 15
     assert max(behind) <= 2

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from executor.parse import filesystems, lvm, qemu_img, qmp, xenstore, xl
+from executor.parse import filesystems, lvm, qemu_img, qmp, xenstore, xl, zstd
 from planner.facts import State, Volume
 from schema.diagnostic import Refused
 from tests.executor.recordings import HOSTS, RECORDED, folder
@@ -147,6 +147,10 @@ def test_a_host_without_lvm_has_no_volumes() -> None:
     assert not list(lvm.volumes(""))
     assert not list(lvm.groups(""))
     assert lvm.version("") == ""
+    # As Debian's print it: 12's and 13's, and 11's.
+    assert zstd.version("*** Zstandard CLI (64-bit) v1.5.4, by Yann Collet ***\n") == "1.5.4"
+    assert zstd.version("*** zstd command line interface 64-bits v1.4.8, by Yann Collet ***\n") == "1.4.8"
+    assert zstd.version("") == ""
 
 
 def test_hyphens_are_doubled_in_a_mapper_name() -> None:

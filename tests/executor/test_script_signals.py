@@ -12,6 +12,7 @@ from planner.compile import compile_plan
 from planner.plan import Plan
 from schema import spec as language
 from tests.executor.machine import Machine
+from tests.executor.test_script_host import planned as revert
 from tests.executor.test_stream import image
 
 OWN_GROUP = "setsid -w dash"  # a process group, as an interactive shell gives each of its jobs
@@ -42,7 +43,7 @@ def press(machine: Machine, program: str, key: str, when: str) -> None:
     path.unlink(missing_ok=True)
     path.write_text(
         f'#!/bin/sh\ncase "$* $(tail -n 1 "$HOST/trace")" in\n{when})\n  [ -e "$HOST/pressed" ] || {{\n'
-        f'    : >"$HOST/pressed"\n    kill -s {key} -- "-$(cat "$HOST/pid")"\n    sleep 0.2\n  }} ;;\nesac\n'
+        f'    : >"$HOST/pressed"\n    kill -s {key} -- "-$(cat "$HOST/pid")"\n    /bin/sleep 0.5\n  }} ;;\nesac\n'
         f'exec {aside} "$@"\n'
     )
     path.chmod(0o755)
@@ -80,6 +81,24 @@ def test_ctrl_c_during_the_freeze_reaches_the_script_alone_and_the_guest_goes_on
     done = machine.run(plan, shell=OWN_GROUP)
     assert done.status == 128 + {"HUP": 1, "INT": 2, "TERM": 15}[key], done.said
     assert (done.guest, done.monitor, done.state) == ("running", "S", before)
+
+
+@pytest.mark.parametrize("shell", ["dash", "busybox sh", "bash --posix"])
+@pytest.mark.parametrize("key", ["INT", "QUIT"])
+def test_ctrl_c_in_a_pipeline_waits_for_its_programs_too(machine: Machine, key: str, shell: str) -> None:
+    machine.compress = True
+    plan = revert(machine, "revert")
+    before = machine.state()
+    press(machine, "xl", key, "restore*")
+    done = machine.run(plan, shell=f"setsid -w {shell}")
+    assert done.guest == "running", done.said
+    if key == "QUIT":
+        assert done.status == 0, done.said
+    else:
+        assert (done.status, done.monitor, done.state) == (130, "S", before), done.said
+        back = done.trace.index("xl restore -- /dev/stdin")
+        calls = [each for each in done.trace[:back] if not each.startswith("cat ")]  # `press` does that
+        assert calls[-1].startswith("zstd -d") and "xl destroy -- web01" in done.trace[back:], done.trace
 
 
 def test_ctrl_backslash_does_not_end_the_script_while_the_guest_stands_still(machine: Machine) -> None:

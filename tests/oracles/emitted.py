@@ -46,7 +46,7 @@ def programs() -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield (where, argv) of every program, guards included."""
     for where, command in emitted():
         if isinstance(command, Run):
-            yield from ((where, argv) for argv in (command.argv, command.when, command.unless) if argv)
+            yield from ((where, argv) for argv in (command.argv, command.when, command.unless, command.input) if argv)
 
 
 def requests() -> Iterator[tuple[str, str, dict[str, Any]]]:

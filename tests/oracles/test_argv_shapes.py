@@ -58,6 +58,12 @@ class Scratch:
         Path(f"{path}.sha256").write_text(run("sha256sum", path))
         return f"{path}.sha256"
 
+    def compressed(self) -> str:
+        path = self.new()
+        Path(path).write_text("memory")
+        run("zstd", "-q", "--", path)
+        return f"{path}.zst"
+
 
 @pytest.fixture
 def process() -> Iterator[str]:
@@ -93,6 +99,8 @@ FILES: dict[str, Callable[[Scratch], tuple[str, ...]]] = {
     "sha256sum --check --status --strict -- _": lambda s: (s.digest(),),
     "stat -c %d:%i -- _": lambda s: (s.raw(),),
     "sync -- _": lambda s: (s.raw(),),
+    "zstd -d -c -q -- _": lambda s: (s.compressed(),),
+    "zstd -t -q -- _": lambda s: (s.compressed(),),
     "test ! -L _": lambda s: (s.raw(),),
     "test ! -d _": lambda s: (s.raw(),),
     "test ! -e _": lambda s: (s.new(),),

@@ -18,7 +18,8 @@ from planner.operations.files import backup_action
 UUID = "bbe9b839-51d1-4ac0-8ea2-25778e7005b1"
 MONITOR = "/run/xen/qmp-libxenstat-7"
 HELD = Held("xvda", "internal", "qdisk", "qcow2", "/srv/a.qcow2", 2**30, "/srv/a.qcow2", "s1")
-RECORD = Record("web01", UUID, "pvh", "s1", "/var/lib/domsnap/web01/s1", (HELD,), "2026-11-23T07:34:00Z", memory="/m")
+RECORD = Record("web01", UUID, "pvh", "s1", "/var/lib/domsnap/web01/s1", (HELD,), "2026-11-23T07:34:00Z", memory="/m",
+                shrink="zst")  # fmt: skip
 ACTIONS = (
     overlay.snapshot_action("xvda", MONITOR, "xvda-qcow2", "ds-1-xvda", "/srv/a.new", "domsnap-1-xvda"),
     qcow2.tag_action("xvdb", MONITOR, "xvdb-qcow2", "s1", "/srv/vm/web01.qcow2"),
@@ -60,3 +61,5 @@ def example(kind: type[Operation], **other: Any) -> Operation:
 def examples() -> Iterator[Operation]:
     for kind in classes():
         yield example(kind)
+        if flags := {item.name: False for item in fields(kind) if item.type == "bool"}:  # type: ignore[arg-type]
+            yield example(kind, **flags)

@@ -69,7 +69,7 @@ def facts(*domains: Domain, **other: Any) -> Facts:
                 )
     there = Facts(
         observed="2026-11-23T07:34:00Z",
-        host=Host("dom0", "4.17.7", ("pv", "hvm", "hap"), 32 * GIB, 16 * GIB, "7.2.22", "2.03.16"),
+        host=Host("dom0", "4.17.7", ("pv", "hvm", "hap"), 32 * GIB, 16 * GIB, "7.2.22", "2.03.16", "1.5.4"),
         domains=domains,
         images=tuple(images),
         volumes=(
@@ -93,9 +93,18 @@ def spec(snapshot: str = "before-upgrade", **other: Any) -> Spec:
 
 def taken(spec: Spec, there: Facts) -> Facts:
     """Return the facts after the snapshot that `spec` declares was taken: what a host would show then."""
-    plan_draft = Draft("create", spec, there, there.domains[0], f"{spec.store}/web01/{spec.snapshot}")
+    plan_draft = Draft(
+        "create",
+        spec,
+        there,
+        there.domains[0],
+        f"{spec.store}/web01/{spec.snapshot}",
+        live=spec.memory.capture == "live",
+    )
     holds = create.disks(plan_draft)
     made = create.record(plan_draft, spec.snapshot, holds, f"{plan_draft.folder}/memory")
+    if made.shrink:
+        made = replace(made, memory=made.images[-1], shrunk=True)
     images = {image.path: image for image in there.images}
     volumes = list(there.volumes)
     disks = {disk.vdev: disk for disk in there.domains[0].disks}

@@ -32,6 +32,8 @@ def situations() -> Iterator[tuple[str, Spec, Facts]]:
     yield "Xen 4.20", spec(), newer
     limits = language.GiveUp(600, times=3.0)
     yield "live, PVH", spec(memory=language.Memory("live", give_up=limits), disks=MIXED), facts()
+    yield "live, PVH, compressed", spec(memory=language.Memory("live", compress="zstd")), facts()
+    yield "compressed", spec(memory=language.Memory(compress="zstd"), disks=EXTERNAL), facts(domain(qcow2()))
     qemu_10 = domain(qcow2(), type="hvm")
     assert qemu_10.qemu
     qemu_10 = replace(qemu_10, qemu=replace(qemu_10.qemu, version="10.0.13"))

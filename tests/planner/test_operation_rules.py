@@ -36,6 +36,8 @@ READERS = {
     ("cat",),
     ("readlink",),
     ("sha256sum",),
+    ("zstd", "-t"),
+    ("zstd", "-d"),
     ("qemu-img", "info"),
 }
 # Programs without options that take the words they get as they are, or that have no `--` (`test`, tap-ctl, vhd-util).
@@ -96,6 +98,15 @@ def test_no_command_is_a_shell_and_names_are_never_options(operation: Operation)
             assert not any("\0" in word for word in command.argv)
             if command.argv[0] not in NO_DASHES and command.argv not in (("xl", "list", "-v"), ("xl", "info")):
                 assert "--" in command.argv, command.argv
+
+
+@every
+def test_what_reads_from_a_program_reads_from_one_that_changes_nothing_and_is_not_tried_again(
+    operation: Operation,
+) -> None:
+    for command in everything(operation):
+        if isinstance(command, Run) and command.input:
+            assert changes_nothing(Run(command.input)) and "--" in command.input and not command.within, command
 
 
 @every

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from planner.commands import Rename
+from planner.commands import Rename, Run
 from planner.compile import compile_plan, offline_facts
 from planner.facts import Disk, Domain, Facts, Image, Node
 from planner.plan import Verb
@@ -183,6 +183,33 @@ def test_a_live_capture_is_refused_where_xen_cannot_track_writes(kind: str, caps
     assert words in said and "capture: paused" in said
 
 
+def test_without_zstd_nothing_is_compressed_and_nothing_that_is_can_be_reverted_to() -> None:
+    declared = spec(memory=language.Memory(compress="zstd"))
+    there = facts()
+    without = replace(there, host=replace(there.host, zstd=""))
+    assert "no zstd on this host: " in refused("create", declared, without)
+    after = taken(declared, there)
+    assert after.records[0].compressed and compile_plan("revert", declared, after).steps
+    assert "apt install zstd" in refused("revert", declared, replace(after, host=without.host))
+    assert compile_plan("delete", declared, replace(after, host=without.host)).steps
+    as_it_came = replace(after.records[0], memory=after.records[0].images[0], shrunk=False)
+    assert compile_plan("revert", declared, replace(after, host=without.host, records=(as_it_came,))).steps
+
+
+@pytest.mark.parametrize("memory", [
+    language.Memory(compress="zstd", file="/srv/x"), language.Memory("live", compress="zstd", file="/srv/x"),
+    language.Memory("live", file="/srv/x"), language.Memory("live", compact=False, file="/srv/x"),
+])  # fmt: skip
+def test_the_names_of_all_that_becomes_of_an_image_are_proved_free_before_the_guest_stops(
+    memory: language.Memory,
+) -> None:
+    plan = compile_plan("create", spec(memory=memory, disks=(language.Disk("xvda", "external"),)), facts())
+    before = [c for step in plan.steps if step.phase == "prepare" for c in step.checks if isinstance(c, Run)]
+    proved = {c.argv[3] for c in before if c.argv[:3] == ("test", "!", "-e") and c.argv[3].startswith("/srv/x")}
+    ends = ["", *([".zst"] if memory.compress else [".compact"] * (memory.capture == "live" and memory.compact))]
+    assert proved == {"/srv/x.part", *(f"/srv/x{end}{more}" for end in ends for more in ("", ".sha256"))}
+
+
 def test_a_live_capture_of_hvm_takes_no_internal_snapshot_before_qemu_10_and_no_copy_job() -> None:
     live = language.Memory("live")
     assert "only QEMU 10 says so; this is 7.2.22" in refused(
@@ -314,7 +341,7 @@ def test_an_offline_plan_is_compiled_from_the_spec_alone() -> None:
         language.Disk("xvdb", "lvm", "/dev/vg0/db", "raw", "phy", size=GIB, capacity=GIB),
         language.Disk("xvdc", "lvm", "/dev/vg0/cache", "raw", "phy", capacity=GIB),
     )
-    declared = spec(assume=assume, disks=said)
+    declared = spec(assume=assume, disks=said, memory=language.Memory(compress="zstd"))  # zstd is taken to be there
     plan = compile_plan("create", declared, offline_facts(declared), offline=True)
     assert plan.offline and any("xvda-qcow2" in repr(step.do) for step in plan.steps)
     assert [step.title for step in plan.steps if "LVM" in step.title] == [

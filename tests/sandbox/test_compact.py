@@ -1,4 +1,5 @@
-"""Compacted images of live captures: what they restore to, and that a good snapshot is one whatever becomes of them."""
+"""Compacted and compressed images of live captures: what they restore to, and that a good snapshot is one whatever
+becomes of them."""
 
 from __future__ import annotations
 
@@ -25,6 +26,7 @@ def memory(box: Sandbox) -> set[str]:
 
 
 COMPACTED = {"memory.compact", "memory.compact.sha256"}
+COMPRESSED = {"memory.zst", "memory.zst.sha256"}
 AS_IT_CAME = {"memory", "memory.sha256"}
 
 
@@ -47,15 +49,22 @@ def holds(box: Sandbox) -> None:
     assert left(box) == AFTER
 
 
-def test_a_compacted_image_is_smaller_and_the_guest_comes_back_from_it(box: Sandbox) -> None:
+@pytest.mark.parametrize("more,shrink,words", [
+    ("", "compact", "with the last copy of each page alone"),
+    (", compress: zstd", "zst", "compressed, with the last copy of each page alone"),
+    (", compact: false, compress: zstd", "zst", "MiB compressed\n"),
+], ids=["compacted", "both", "compressed"])  # fmt: skip
+def test_a_smaller_image_takes_the_place_and_the_guest_comes_back_from_it(
+    box: Sandbox, more: str, shrink: str, words: str
+) -> None:
     busy(box)
-    said = domsnap(box, "apply", spec(box), "--yes")
-    assert "with the last copy of each page alone" in said
-    assert memory(box) == COMPACTED
+    said = domsnap(box, "apply", spec(box, more=more), "--yes")
+    assert words in said
+    assert memory(box) == (COMPACTED if shrink == "compact" else COMPRESSED)
     shown = json.loads(domsnap(box, "show", "web01", "one", "--json", "--store", str(box.store)))["snapshot"]
-    image = box.store / "web01/one/memory.compact"
-    assert (shown["memory"], shown["compacted"]) == (str(image), True)
-    assert "memory.compact" in domsnap(box, "show", "web01", "one", "--store", str(box.store))
+    image = box.store / f"web01/one/memory.{shrink}"
+    assert (shown["memory"], shown["shrink"], shown["shrunk"]) == (str(image), shrink, True)
+    assert image.name in domsnap(box, "show", "web01", "one", "--store", str(box.store))
     holds(box)
 
 
@@ -68,11 +77,11 @@ def test_without_compaction_it_stays_as_it_came(box: Sandbox) -> None:
 
 
 @contextmanager
-def compacting(box: Sandbox) -> Iterator[Attempt]:
-    """Apply, up to where the compacted image has been begun."""
+def compacting(box: Sandbox, more: str = "") -> Iterator[Attempt]:
+    """Apply, up to where the smaller image has been begun."""
     busy(box)
-    with start(box, "apply", spec(box), "--yes", module="tests.sandbox.stuck") as process:
-        wait(lambda: "memory.compact" in memory(box) or process.poll() is not None)
+    with start(box, "apply", spec(box, more=more), "--yes", module="tests.sandbox.stuck") as process:
+        wait(lambda: memory(box) & {"memory.compact", "memory.zst"} or process.poll() is not None)
         assert process.poll() is None, process.communicate()
         box.runs_on("web01")
         domsnap(box, "verify", "web01", "--store", str(box.store))  # it is published
@@ -91,14 +100,15 @@ def test_a_signal_ends_it_and_the_snapshot_is_done(box: Sandbox, number: int, su
     survived(f"{signal.Signals(number).name} while an image is compacted", 1, "it stays as it came; exit status 0")
 
 
-def test_the_guardian_of_a_killed_apply_does_the_rest(box: Sandbox, survived: Survived) -> None:
-    with compacting(box) as attempt:
+@pytest.mark.parametrize("more", ["", ", compress: zstd"], ids=["compacted", "compressed"])
+def test_the_guardian_of_a_killed_apply_does_the_rest(box: Sandbox, more: str, survived: Survived) -> None:
+    with compacting(box, more) as attempt:
         kill(pids(box, "apply")[:1])
     assert attempt.status == -signal.SIGKILL
     wait(lambda: not unfinished(box))
-    assert memory(box) == COMPACTED, attempt.said
+    assert memory(box) == (COMPRESSED if more else COMPACTED), attempt.said
     holds(box)
-    survived("apply killed while an image is compacted", 1, "the guardian does the rest")
+    survived("apply killed while an image is made smaller", 1, "the guardian does the rest")
 
 
 @pytest.mark.parametrize("how", ["resume", "delete"])

@@ -20,7 +20,8 @@ _STOOD = re.compile(r"it stood still for ([0-9.]+) s")
 
 
 class Story:
-    """A domain that runs. way: apply, script, live (by apply, and memory is captured live), or live script."""
+    """A domain that runs. way: apply, script, live (by apply, and memory is captured live), or live script; any of them
+    with compressed, which scripts only read."""
 
     def __init__(self, dom0: Dom0, name: str, kind: str, disks: Disks, way: str, *, dirty: int = 0) -> None:
         self.dom0, self.disks, self.way = dom0, disks, way
@@ -36,7 +37,8 @@ class Story:
         """Write the spec; return the command that carries a verb out: create, revert or delete."""
         methods = "".join(f"  {vdev}: {method}\n" for vdev, (_, method) in self.disks.items())
         text = f"version: 1\ndomain: {self.domain.name}\nsnapshot: {snapshot}\ndisks:\n{methods}"
-        text += "memory: {capture: live}\n" if "live" in self.way else ""
+        text += f"memory: {{capture: {'live' if 'live' in self.way else 'paused'}"
+        text += ", compress: zstd}\n" if "compressed" in self.way else "}\n"
         file = f"/root/{self.domain.name}-{snapshot}.yaml"
         self.dom0.put(file, text)
         words = " ".join([file, *([] if verb == "create" else [f"--{verb}"]), *more])
@@ -62,15 +64,20 @@ class Story:
             assert gap < float(own[1]) + 2, (own[0], gap)
 
     def image(self, snapshot: str) -> str:
-        """Return the path of a snapshot's memory image: by its record, since a live one may have been compacted."""
+        """Return the path of a snapshot's memory image: by its record, since it may have been made smaller."""
         record = json.loads(self.dom0.ask(f"cat {STORE}/{self.domain.name}/{snapshot}/record.json"))
         return str(record["memory"])
 
+    def printing(self, snapshot: str) -> str:
+        """Return the command that prints a snapshot's memory image."""
+        image = self.image(snapshot)
+        return f"zstd -dcq {image}" if image.endswith(".zst") else f"cat {image}"
+
     def held(self, snapshot: str) -> int:
         """Return what the guest had counted to, by the memory image of a snapshot."""
-        image = self.image(snapshot)
-        where = f"at=$(grep -abo '{PAGE}' {image} | tail -n 1 | cut -d : -f 1)"
-        said = self.dom0.ask(f"{where}; dd if={image} bs=1 skip=$((at + 16)) count=8 status=none | od -An -tu8")
+        image = self.printing(snapshot)
+        where = f"at=$({image} | grep -abo '{PAGE}' | tail -n 1 | cut -d : -f 1)"
+        said = self.dom0.ask(f"{where}; {image} | tail -c +$((at + 17)) | head -c 8 | od -An -tu8")
         return int(said) >> 8
 
     def back(self, snapshot: str, *more: str) -> None:
@@ -128,7 +135,7 @@ class Story:
             if snapshot in self.walked:
                 continue
             self.walked.add(snapshot)
-            self.dom0.ask(f"{CHECKER} <{self.image(snapshot)}")
+            self.dom0.ask(f"{self.printing(snapshot)} | {CHECKER}")
 
     def end(self) -> None:
         """End the domain and its disks; nothing else may be left of it."""

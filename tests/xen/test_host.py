@@ -53,6 +53,24 @@ def test_a_guest_at_work_goes_back_to_files_that_are_whole(dom0: Dom0) -> None:
     story.end()
 
 
+@pytest.mark.parametrize("way,kind", [("compressed", "hvm"), ("live compressed", "pvh")])
+def test_compressed_memory_is_restored_through_a_pipe(dom0: Dom0, way: str, kind: str) -> None:
+    story = Story(dom0, "web03", kind, {"xvda": ("qcow2", "external")}, way)
+    story.take("one")
+    assert story.image("one").endswith("/memory.zst")
+    story.sound()
+    story.domain.next(lines=5)
+    story.back("one")
+    story.off()
+    story.back("one", "--discard-current")
+    story.way = f"{way} script"
+    story.domain.next(lines=5)
+    story.back("one", "--discard-current")
+    for snapshot in reversed(story.snapshots()):
+        story.delete(snapshot)
+    story.end()
+
+
 def stop_at(story: Story, command: str, step: str) -> None:
     """Run a command until it says that a step begins."""
     said = list(story.dom0.watch(command, f"[{step}"))

@@ -46,8 +46,9 @@ say() {
 
 # Programs run in a session of their own: a Ctrl-C is for this script, which then undoes what was done; an xl that is
 # interrupted by it would leave the guest suspended. They get neither the lock nor the pipes below.
+# Their input is 5: nothing, but in a pipeline.
 quietly() {
-  setsid -w "$@" </dev/null 3>&- 7>&- 8>&- 9>&-
+  setsid -w "$@" <&5 3>&- 5>&- 7>&- 8>&- 9>&-
 }
 
 run() {
@@ -279,6 +280,7 @@ printf 'process %s runs plan %s since %s\n' "$$" "$plan" "$(date -u +%Y-%m-%dT%H
 rm -rf -- "$lock.work" && mkdir -- "$lock.work" || exit 1
 work=$lock.work
 trap clean_up EXIT
+exec 5</dev/null
 
 say 'done'
 exit 0

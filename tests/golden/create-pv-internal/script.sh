@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # create snapshot before-upgrade of web01
 #
-# plan      83a8f9fed161e852dc4531c5cd722ef3e2c72d6f09009a922fb4b280fbf842fa
+# plan      a2690758413082ab9965e8637b994e628be70ecd9cb84bc18fb5d183b828cd72
 # spec      0dee441db2435022cf04d83282a38ff9c34c6064e4a7b7e35d36c72c8dd68d94
 # host      dom0
 # domain    web01, domain 7, pv, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -25,7 +25,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=83a8f9fed161e852dc4531c5cd722ef3e2c72d6f09009a922fb4b280fbf842fa
+plan=a2690758413082ab9965e8637b994e628be70ecd9cb84bc18fb5d183b828cd72
 total=12
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -51,8 +51,9 @@ say() {
 
 # Programs run in a session of their own: a Ctrl-C is for this script, which then undoes what was done; an xl that is
 # interrupted by it would leave the guest suspended. They get neither the lock nor the pipes below.
+# Their input is 5: nothing, but in a pipeline.
 quietly() {
-  setsid -w "$@" </dev/null 3>&- 7>&- 8>&- 9>&-
+  setsid -w "$@" <&5 3>&- 5>&- 7>&- 8>&- 9>&-
 }
 
 run() {
@@ -176,7 +177,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import Any
 
 
 XL_MAGIC = b"Xen saved domain, xl format\n \0 \r"
@@ -186,80 +187,99 @@ END, LIBXC_CONTEXT = 0, 1
 # Both streams have a handful of types (17 of libxc's, such as CPUID policies, were seen on Xen 4.20), and every Xen may
 # add some; a number far off is no type, unless it is of the optional ones.
 _FAR, _OPTIONAL = 0x100, 0x80000000
+_PART = 2**20  # bytes that are read at a time where they cannot be passed over
 
 
 class BrokenImage(ValueError):
     """The file is not a complete memory image; the message says what is wrong, and at which byte."""
 
 
-def walk(file: BinaryIO, tell: Callable[[int, int, int], None] | None = None) -> int:
-    """Follow a memory image from its start to its END record and the end of the file; return its size in bytes.
+class Forward:
+    """A file that is followed from its start, or a pipe; `at` is how many bytes of it have been passed."""
 
-    tell: is told of each record of the memory: its type, where its body begins, how long that is without its padding.
-    Raises BrokenImage. Page data is passed over, not read.
-    """
-    size = os.fstat(file.fileno()).st_size
+    def __init__(self, file: Any) -> None:
+        self.file, self.at = file, 0
+        self.size = os.fstat(file.fileno()).st_size if file.seekable() else None
 
-    def read(layout: str, what: str) -> tuple[int, ...]:
+    def data(self, length: int) -> bytes:
+        data: bytes = self.file.read(length)
+        self.at += len(data)
+        return data
+
+    def read(self, layout: str, what: str) -> tuple[int, ...]:
         length = struct.calcsize(layout)
-        data = file.read(length)
+        data = self.data(length)
         if len(data) != length:
-            raise BrokenImage(f"it ends inside {what}, at byte {size}")
+            raise BrokenImage(f"it ends inside {what}, at byte {self.at}")
         return struct.unpack(layout, data)
 
-    def skip(length: int, what: str) -> None:
-        if file.tell() + length > size:
-            raise BrokenImage(f"it ends inside {what}, at byte {size}")
-        file.seek(length, os.SEEK_CUR)
+    def skip(self, length: int, what: str) -> None:
+        end = self.at + length
+        if self.size is None:
+            while self.at < end and self.data(min(end - self.at, _PART)):
+                pass
+        elif end <= self.size:
+            self.at = self.file.seek(end)
+        if self.at < end:
+            raise BrokenImage(f"it ends inside {what}, at byte {self.at if self.size is None else self.size}")
 
-    _head(file, read, skip)
+
+def walk(file: Any, tell: Callable[[int, int, int], None] | None = None) -> int:
+    """Follow a memory image from its start to its END record and the end of the file; return its size in bytes.
+
+    file: what can be read; where it can be sought in too, as in a file, page data is passed over, not read.
+    tell: is told of each record of the memory: its type, where its body begins, how long that is without its padding.
+    Raises BrokenImage.
+    """
+    image = Forward(file)
+    _head(image)
     context = False
     while True:
-        kind, length = read("<II", "a record")
+        kind, length = image.read("<II", "a record")
         if _FAR <= kind < _OPTIONAL:
-            raise BrokenImage(f"a record of the impossible type {kind}, at byte {file.tell()}")
-        skip(-(-length // 8) * 8, "a record")
+            raise BrokenImage(f"a record of the impossible type {kind}, at byte {image.at}")
+        image.skip(-(-length // 8) * 8, "a record")
         if kind == LIBXC_CONTEXT:
             context = True
-            _libxc(read, skip, lambda kind, length: tell(kind, file.tell(), length) if tell else None)
+            _libxc(image, tell)
         if kind == END:
             break
     if not context:
         raise BrokenImage("it holds no memory")
-    if file.tell() != size:
-        raise BrokenImage(f"{size - file.tell()} bytes follow its END, at byte {file.tell()}")
-    return size
+    if (end := image.at) != image.size and image.data(1):
+        more = "more bytes" if image.size is None else f"{image.size - end} bytes"
+        raise BrokenImage(f"{more} follow its END, at byte {end}")
+    return end
 
 
-def _libxc(
-    read: Callable[[str, str], tuple[int, ...]], skip: Callable[[int, str], None], tell: Callable[[int, int], None]
-) -> None:
-    marker, magic, version, options, _, _ = read(">QIIHHI", "the memory's header")
+def _libxc(image: Forward, tell: Callable[[int, int, int], None] | None) -> None:
+    marker, magic, version, options, _, _ = image.read(">QIIHHI", "the memory's header")
     if (marker, magic) != (LIBXC_MARKER, LIBXC_MAGIC) or version not in (2, 3) or options & 1:
         raise BrokenImage("its memory is not in libxc's format")
-    read("<IHHII", "the memory's domain header")
+    image.read("<IHHII", "the memory's domain header")
     while True:
-        kind, length = read("<II", "a record of the memory")
+        kind, length = image.read("<II", "a record of the memory")
         if _FAR <= kind < _OPTIONAL:
             raise BrokenImage(f"a memory record of the impossible type {kind}")
-        tell(kind, length)
-        skip(-(-length // 8) * 8, "a record of the memory")
+        if tell:
+            tell(kind, image.at, length)
+        image.skip(-(-length // 8) * 8, "a record of the memory")
         if kind == 0:
             return
 
 
-def _head(file: BinaryIO, read: Callable[[str, str], tuple[int, ...]], skip: Callable[[int, str], None]) -> None:
-    if file.read(len(XL_MAGIC)) != XL_MAGIC:
+def _head(image: Forward) -> None:
+    if image.data(len(XL_MAGIC)) != XL_MAGIC:
         raise BrokenImage("it does not begin like a memory image of xl")
-    order, mandatory, _, length = read("=IIII", "the header")
+    order, mandatory, _, length = image.read("=IIII", "the header")
     if order != 0x01020304:
         raise BrokenImage("it has another byte order")
     if mandatory & ~3 or not mandatory & 2:
         raise BrokenImage(f"it needs features {mandatory:#x} that are not known")
-    skip(length, "the configuration")
-    magic, version, options = read(">QII", "the stream's header")
+    image.skip(length, "the configuration")
+    magic, version, options = image.read(">QII", "the stream's header")
     if (magic, version) != (LIBXL_MAGIC, 2) or options:
-        raise BrokenImage(f"its stream is not version 2 of libxl's, at byte {file.tell()}")
+        raise BrokenImage(f"its stream is not version 2 of libxl's, at byte {image.at}")
 
 
 PATIENCE = 60  # seconds that a monitor may take for an answer
@@ -650,7 +670,7 @@ rest() {
   fi
   if [ "$1" -le 11 ]; then
     say '    rm -f -- /var/lib/domsnap/web01/before-upgrade/record.json.part'
-    say '    printf '\''{\n  "version": 1,\n  "domain": "web01",\n  "uuid": "bbe9b839-51d1-4ac0-8ea2-25778e7005b1",\n  "type": "pv",\n  "snapshot": "before-upgrade",\n  "folder": "/var/lib/domsnap/web01/before-upgrade",\n  "disks": [\n    {\n      "vdev": "xvda",\n      "method": "internal",\n      "backend": "qdisk",\n      "format": "qcow2",\n      "path": "/srv/vm/web01.qcow2",\n      "capacity": 10737418240,\n      "holder": "/srv/vm/web01.qcow2",\n      "tag": "before-upgrade",\n      "reason": ""\n    }\n  ],\n  "taken": "2026-11-23T07:34:00Z",\n  "state": "complete",\n  "description": "",\n  "parent": "",\n  "capture": "paused",\n  "memory": "/var/lib/domsnap/web01/before-upgrade/memory",\n  "memory_size": 1073741824,\n  "compacted": false,\n  "xen": "4.17.7",\n  "spec": "0dee441db2435022cf04d83282a38ff9c34c6064e4a7b7e35d36c72c8dd68d94"\n}\n'\'' >/var/lib/domsnap/web01/before-upgrade/record.json.part'
+    say '    printf '\''{\n  "version": 1,\n  "domain": "web01",\n  "uuid": "bbe9b839-51d1-4ac0-8ea2-25778e7005b1",\n  "type": "pv",\n  "snapshot": "before-upgrade",\n  "folder": "/var/lib/domsnap/web01/before-upgrade",\n  "disks": [\n    {\n      "vdev": "xvda",\n      "method": "internal",\n      "backend": "qdisk",\n      "format": "qcow2",\n      "path": "/srv/vm/web01.qcow2",\n      "capacity": 10737418240,\n      "holder": "/srv/vm/web01.qcow2",\n      "tag": "before-upgrade",\n      "reason": ""\n    }\n  ],\n  "taken": "2026-11-23T07:34:00Z",\n  "state": "complete",\n  "description": "",\n  "parent": "",\n  "capture": "paused",\n  "memory": "/var/lib/domsnap/web01/before-upgrade/memory",\n  "memory_size": 1073741824,\n  "shrink": "",\n  "shrunk": false,\n  "xen": "4.17.7",\n  "spec": "0dee441db2435022cf04d83282a38ff9c34c6064e4a7b7e35d36c72c8dd68d94"\n}\n'\'' >/var/lib/domsnap/web01/before-upgrade/record.json.part'
     say '    test /var/lib/domsnap/web01/before-upgrade/record.json.part -ef /var/lib/domsnap/web01/before-upgrade/record.json || mv -f -T -- /var/lib/domsnap/web01/before-upgrade/record.json.part /var/lib/domsnap/web01/before-upgrade/record.json'
     say '    sync -- /var/lib/domsnap/web01/before-upgrade'
   fi
@@ -765,6 +785,7 @@ if ! companion; then
   say 'the companion could not be started'
   exit 1
 fi
+exec 5</dev/null
 
 # Step 1 of 12, prepare: confirm that web01 is still domain 7, with the disks that were seen
 # (a domain that was restarted since has another number and other node names: plan again)
@@ -906,7 +927,8 @@ write /var/lib/domsnap/web01/before-upgrade/record.json.part '{
   "capture": "paused",
   "memory": "/var/lib/domsnap/web01/before-upgrade/memory",
   "memory_size": 1073741824,
-  "compacted": false,
+  "shrink": "",
+  "shrunk": false,
   "xen": "4.17.7",
   "spec": "0dee441db2435022cf04d83282a38ff9c34c6064e4a7b7e35d36c72c8dd68d94"
 }

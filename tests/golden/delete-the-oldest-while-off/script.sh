@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # delete snapshot before-upgrade of web01
 #
-# plan      b17fcbee77261592d84b0eb1a48eee698cb007720df5b8d6dd0f46ec0b0b6b02
+# plan      e42f3f646ef4fa921554ef84c92312b591e3d0d044a9cc6c9172c40222b4d947
 # spec      e48339baae686fef92dd4a83fc53635c4874c5c52e498218b447dfd2cf8ee56c
 # host      dom0
 # domain    web01, off, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -25,7 +25,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=b17fcbee77261592d84b0eb1a48eee698cb007720df5b8d6dd0f46ec0b0b6b02
+plan=e42f3f646ef4fa921554ef84c92312b591e3d0d044a9cc6c9172c40222b4d947
 total=6
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -48,8 +48,9 @@ say() {
 
 # Programs run in a session of their own: a Ctrl-C is for this script, which then undoes what was done; an xl that is
 # interrupted by it would leave the guest suspended. They get neither the lock nor the pipes below.
+# Their input is 5: nothing, but in a pipeline.
 quietly() {
-  setsid -w "$@" </dev/null 3>&- 7>&- 8>&- 9>&-
+  setsid -w "$@" <&5 3>&- 5>&- 7>&- 8>&- 9>&-
 }
 
 run() {
@@ -291,6 +292,7 @@ printf 'process %s runs plan %s since %s\n' "$$" "$plan" "$(date -u +%Y-%m-%dT%H
 rm -rf -- "$lock.work" && mkdir -- "$lock.work" || exit 1
 work=$lock.work
 trap clean_up EXIT
+exec 5</dev/null
 
 # Step 1 of 6, prepare: confirm that web01 is still off, with the disks that were seen
 # (QEMU opens Xen disks without image locks: only the list of domains says that an image is free)
@@ -339,7 +341,8 @@ write /var/lib/domsnap/web01/before-upgrade/record.json.part '{
   "capture": "paused",
   "memory": "/var/lib/domsnap/web01/before-upgrade/memory",
   "memory_size": 1073741824,
-  "compacted": false,
+  "shrink": "",
+  "shrunk": false,
   "xen": "4.17.7",
   "spec": ""
 }
