@@ -63,6 +63,16 @@ def test_every_command_of_the_readme_prints_what_it_says(folder: Path, request: 
             assert ID.sub("ID", printed) == ID.sub("ID", block)
 
 
+def test_how_long_a_live_capture_stops_a_guest_was_measured() -> None:
+    said = re.search(r"a (\d+) GiB guest stopped it for ([\d.]+) s where `xl save -c` took\s+([\d.]+) s", README)
+    assert said
+    table = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    for way, seconds in (("live", said[2]), ("xl save -c", said[3])):
+        found = re.search(rf"^qcow2 +{1024 * int(said[1])} MiB +0 MiB/s  {way} +(\d+)ms", table, re.MULTILINE)
+        assert found
+        assert float(seconds) == round(int(found[1]) / 1000, 2)
+
+
 def test_every_command_of_dev_that_is_named_is_there() -> None:
     named = set(re.findall(r"\./dev (\w+)", README))
     assert {"demo", "test", "bundle"} <= named
