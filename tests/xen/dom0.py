@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
-from tests.xen.image import emulator
+from tests.xen.image import emulator, image
 
 # Xen or its guests die under plain TCG of each of these: Xen of MWAIT, dom0 of SMAP, PVH and HVM guests of RDTSCP, and
 # dom0 oddly of what comes with AVX.
@@ -29,11 +29,11 @@ class Failed(AssertionError):
 class Dom0:
     """One booted host. Its disk is a copy in `folder`, which outlives a power cut; the image is left as it is."""
 
-    def __init__(self, image: Path, folder: Path) -> None:
-        self.image, self.folder = image, folder
+    def __init__(self, release: str, folder: Path) -> None:
+        self.image, self.emulator, self.folder = image(release), emulator(release), folder
         self.serial = folder / "serial.log"
-        subprocess.run(["cp", "--sparse=always", image / "disk.img", folder / "disk.img"], check=True)
-        shutil.copy(image / "key", folder / "key")
+        subprocess.run(["cp", "--sparse=always", self.image / "disk.img", folder / "disk.img"], check=True)
+        shutil.copy(self.image / "key", folder / "key")
         self.qemu: subprocess.Popen[bytes] | None = None
         self.failed = False  # a test has, and may have left something behind
         self.followed: dict[str, tuple[Path, subprocess.Popen[bytes]]] = {}
@@ -52,13 +52,13 @@ class Dom0:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.serial.unlink(missing_ok=True)
-        image, folder = self.image, emulator()
         # What else runs here must not make the device models of its domains time out: root may ask for that. It ends
         # with us, also when we are killed.
-        argv = ["nice", "-n", "-15", "setpriv", "--pdeathsig", "KILL", f"{folder}/qemu", "-L", f"{folder}/data"]
+        argv = ["nice", "-n", "-15", "setpriv", "--pdeathsig", "KILL", *self.emulator]
         argv += ["-accel", "tcg,thread=multi", "-cpu", CPU]
         argv += ["-m", "4096", "-smp", "2", "-machine", "q35", "-nodefaults", "-no-reboot", "-display", "none"]
-        argv += ["-kernel", f"{image}/hypervisor", "-append", XEN, "-initrd", f"{image}/kernel {LINUX},{image}/initrd"]
+        argv += ["-kernel", f"{self.image}/hypervisor", "-append", XEN]
+        argv += ["-initrd", f"{self.image}/kernel {LINUX},{self.image}/initrd"]
         argv += ["-serial", f"file:{self.serial}", "-monitor", "none", "-device", "virtio-blk-pci,drive=root"]
         argv += ["-drive", f"file={self.folder}/disk.img,format=raw,if=none,id=root,cache=unsafe"]
         argv += ["-netdev", f"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-:22"]

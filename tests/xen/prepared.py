@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.xen.dom0 import Dom0
-from tests.xen.image import cache, image
+from tests.xen.image import cache
 
 ROOT = Path(__file__).parents[2]
 PYTHON = {"bookworm": "3.11", "trixie": "3.13"}
@@ -41,7 +41,7 @@ def prepared(release: str, folder: Path) -> Iterator[Dom0]:
     cache().mkdir(parents=True, exist_ok=True)
     with (cache() / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two at once on a small machine, and the device models of both time out
-        with Dom0(image(release), folder) as host:
+        with Dom0(release, folder) as host:
             host.put("/usr/local/bin/domsnap", bundle(PYTHON[release]), "755")
             host.ask(f"set -e; {PREPARE}")
             yield host
