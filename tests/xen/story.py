@@ -135,7 +135,8 @@ class Story:
             if snapshot in self.walked:
                 continue
             self.walked.add(snapshot)
-            self.dom0.ask(f"{self.printing(snapshot)} | {CHECKER}")
+            # It takes what a pipe has at the moment for all that there is.
+            self.dom0.ask(f"{self.printing(snapshot)} >/srv/image && {CHECKER} </srv/image && rm /srv/image")
 
     def end(self) -> None:
         """End the domain and its disks; nothing else may be left of it."""
