@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from posixpath import dirname
-from typing import Any
 
 from planner.commands import Capture, Command, Release, Run, Seal, at_least, literal
 from planner.facts import Process
@@ -40,14 +39,14 @@ def decompress(image: str) -> tuple[str, ...]:
     return ("zstd", "-d", "-c", "-q", "--", image)
 
 
-def restore(image: str, *, compressed: bool = False, **more: Any) -> Run:
-    """Return the command that brings a domain back from a memory image; `more` are further fields of it.
+def restore(image: str, *, compressed: bool = False) -> Run:
+    """Return the command that brings a domain back from a memory image.
 
     xl opens /dev/stdin like any file, and reads it from its start to its end (tools/xl/xl_vmcontrol.c).
     """
     if not compressed:
-        return Run(("xl", "restore", "--", image), **more)
-    return Run(("xl", "restore", "--", "/dev/stdin"), input=decompress(image), **more)
+        return Run(("xl", "restore", "--", image))
+    return Run(("xl", "restore", "--", "/dev/stdin"), input=decompress(image))
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,7 +325,7 @@ class SavePresent(Operation):
     def undo(self) -> Iterator[Command]:
         there = ("xl", "domid", "--", self.name)  # libxl resumed it itself when the save failed
         written = ("test", "-s", self.part)  # not if the domain ended, by whosoever's hand, before its memory was saved
-        yield restore(self.part, when=written, unless=there)
+        yield replace(restore(self.part), when=written, unless=there)
         yield replace(listed(self.name, None, self.uuid, LET_GO, within=60), when=written)
         yield Run(("rm", "-f", "--", self.part))
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,8 @@ def test_it_is_told_as_a_pipeline_that_can_be_pasted() -> None:
     told = "zstd -d -c -q -- '/a b' | xl restore -- /dev/stdin"
     assert list(by_hand.lines([restore("/a b", compressed=True)])) == [told]
     assert shown(restore("/a b", compressed=True)) == told
-    guarded = restore("/a b", compressed=True, when=("test", "-s", "/x"), unless=("xl", "domid", "--", "web01"))
+    there = ("xl", "domid", "--", "web01")
+    guarded = replace(restore("/a b", compressed=True), when=("test", "-s", "/x"), unless=there)
     (line,) = by_hand.lines([guarded])
     assert line == f"test -s /x && {{ xl domid -- web01 || {told}; }}"
     assert subprocess.run(["dash", "-n", "-c", line], check=False).returncode == 0
