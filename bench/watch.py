@@ -2,8 +2,8 @@
 still.
 
 One JSON array a line: seconds of CLOCK_BOOTTIME, then `still`, `runs`, `gone`, or `line` and a line of the command; at
-the end `exit` and its status. Xen is asked every OFTEN seconds, through its own library; 0 is never: under emulation
-guests were seen to be lost when it is asked often. Standard library and Xen's alone.
+the end `exit` and its status. Xen is asked every OFTEN seconds, through its own library; 0 is never: on an
+emulated host asking takes time of its own. Standard library and Xen's alone.
 """
 
 import glob
