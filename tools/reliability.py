@@ -22,7 +22,7 @@ def main(file: str) -> int:
     path = ROOT / "docs/reliability.md"
     text = path.read_text(encoding="utf-8")
     if faults := [each for each in said if "fault" in each]:
-        text = between(text, FAULTS, lambda _: "".join(of_faults(faults)))
+        text = between(text, FAULTS, lambda before: "".join(of_faults(faults, before)))
     if cells := [each for each in said if "cell" in each]:
         text = between(text, CELLS, lambda before: "".join(of_cells(cells, before)))
     path.write_text(text, encoding="utf-8")
@@ -43,23 +43,25 @@ def now() -> str:
     return f"{datetime.now(UTC):%Y-%m-%d} {commit}"
 
 
-def of_faults(said: list[dict[str, Any]]) -> Iterator[str]:
-    """Yield the lines of the table of faults."""
-    rows: dict[tuple[str, str], list[int]] = {}
+def of_faults(said: list[dict[str, Any]], before: str) -> Iterator[str]:
+    """Yield the lines of the table of faults: what ran before and not now stays, with its own date."""
+    rows = {(fault, outcome): (int(times), ran) for fault, times, outcome, ran in entries(before)}
+    now_ran: dict[tuple[str, str], int] = {}
     for each in said:
-        rows.setdefault((each["fault"], each["outcome"]), []).append(each["instants"])
-    total = sum(map(sum, rows.values()))
-    day, commit = now().split()
-    yield f"\nRun on {day} at commit {commit}: {len(rows)} kinds of fault, {total} times.\n\n"
-    yield "| fault | times | what became of it |\n|---|---|---|\n"
-    for (fault, outcome), instants in sorted(rows.items()):
-        yield f"| {fault} | {sum(instants)} | {outcome} |\n"
+        row = each["fault"], each["outcome"]
+        now_ran[row] = now_ran.get(row, 0) + each["instants"]
+    rows |= {row: (times, now()) for row, times in now_ran.items()}
+    total = sum(times for times, _ in rows.values())
+    yield f"\n{len(rows)} kinds of fault, {total} times.\n\n"
+    yield "| fault | times | what became of it | run |\n|---|---|---|---|\n"
+    for (fault, outcome), (times, ran) in sorted(rows.items()):
+        yield f"| {fault} | {times} | {outcome} | {ran} |\n"
     yield "\n"
 
 
 def of_cells(said: list[dict[str, Any]], before: str) -> Iterator[str]:
     """Yield the lines of the table of cells: what ran before and not now stays, with its own date."""
-    rows = {words[0]: dict(zip(RELEASES, words[1:], strict=True)) for words in map(columns, before.splitlines()[3:-1])}
+    rows = {words[0]: dict(zip(RELEASES, words[1:], strict=True)) for words in entries(before)}
     for each in said:
         stopped = ", ".join(
             f"{verb} {'/'.join(f'{second:.1f}' for second in seconds)} s" for verb, seconds in each["stopped"].items()
@@ -72,8 +74,11 @@ def of_cells(said: list[dict[str, Any]], before: str) -> Iterator[str]:
     yield "\n"
 
 
-def columns(row: str) -> list[str]:
-    return [word.strip() for word in row.strip("|").split("|")]
+def entries(table: str) -> Iterator[list[str]]:
+    """Yield the columns of each line of a table, without its head."""
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    for line in lines[2:]:
+        yield [word.strip() for word in line.strip("|").split("|")]
 
 
 if __name__ == "__main__":

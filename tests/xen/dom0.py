@@ -56,7 +56,7 @@ class Dom0:
         # with us, also when we are killed.
         argv = ["nice", "-n", "-15", "setpriv", "--pdeathsig", "KILL", *self.emulator]
         argv += ["-accel", "tcg,thread=multi", "-cpu", CPU]
-        argv += ["-m", "4096", "-smp", "2", "-machine", "q35", "-nodefaults", "-no-reboot", "-display", "none"]
+        argv += ["-m", "4096", "-smp", "1", "-machine", "q35", "-nodefaults", "-no-reboot", "-display", "none"]
         argv += ["-kernel", f"{self.image}/hypervisor", "-append", XEN]
         argv += ["-initrd", f"{self.image}/kernel {LINUX},{self.image}/initrd"]
         argv += ["-serial", f"file:{self.serial}", "-monitor", "none", "-device", "virtio-blk-pci,drive=root"]
