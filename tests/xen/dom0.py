@@ -30,7 +30,7 @@ class Dom0:
     """One booted host. Its disk is a copy in `folder`, which outlives a power cut; the image is left as it is."""
 
     def __init__(self, release: str, folder: Path) -> None:
-        self.image, self.emulator, self.folder = image(release), emulator(release), folder
+        self.image, self.emulator, self.folder = image(release), emulator(), folder
         self.serial = folder / "serial.log"
         subprocess.run(["cp", "--sparse=always", self.image / "disk.img", folder / "disk.img"], check=True)
         shutil.copy(self.image / "key", folder / "key")
