@@ -120,10 +120,13 @@ class Dom0:
             [*self.ssh(), f"exec 2>&1; {command}"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
         ) as process:
             assert process.stdout
-            for line in process.stdout:
-                yield line
-                if line.startswith(until):
-                    return
+            try:
+                for line in process.stdout:
+                    yield line
+                    if line.startswith(until):
+                        return
+            finally:
+                process.kill()  # or its end would be waited for
 
     def follow(self, path: str) -> str:
         """Return what is in a file that grows. It comes over by itself: to ask for it again and again would keep a host
