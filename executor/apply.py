@@ -101,10 +101,10 @@ class Run:
         128+n ended by signal n and undone."""
         return self._end(lambda: self._steps(self.plan.steps))
 
-    def finish(self, past: Past) -> int:
-        """Do what is left of a plan that was cut off after its commit; return the exit status, 0 or 6."""
+    def finish(self, past: Past, after: int = 0) -> int:
+        """Do what is left of a plan that was cut off after its commit, `after` a step; return the exit status, 0 or 6."""
         self.armed, self.committed, self.performer.live.left = past.armed, True, past.captured
-        left = [step for step in self.plan.steps if step.number not in past.done]
+        left = [step for step in self.plan.steps if step.number not in past.done and step.number > after]
         return self._end(lambda: self._steps(left, past.commands))
 
     def take_back(self, past: Past) -> int:

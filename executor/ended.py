@@ -8,7 +8,8 @@ from pathlib import Path
 from executor.apply import Run, Tell
 from executor.journal import Past
 from executor.monitors import nobody_listens
-from planner.commands import AwaitJob, Qmp, Write
+from planner.commands import AwaitJob, Command, Qmp, Seal, Write
+from planner.commands import Run as Program
 from planner.facts import record_from_json
 from planner.operations.store import document
 from planner.plan import Plan, monitors
@@ -22,29 +23,50 @@ def has_ended(plan: Plan, running: int | None) -> bool:
 
 
 def finish(run: Run, past: Past, tell: Tell) -> int:
-    """Do what is left after the commit; what only the QEMU of then could do makes of the snapshot one to delete.
+    """Do what is left after the commit. What only the QEMU of then could do, or what was not on the disk yet when the
+    machine went down, makes of the snapshot one to delete.
 
     Returns the exit status: 0, or 6 if something is left to do.
     """
     plan = past.plan
     left = [step for step in plan.steps if step.number not in past.done]
+    commands = [command for step in left for command in step.do]
     alive = (AwaitJob, Qmp) if plan.verb == "delete" else AwaitJob
-    if not any(isinstance(command, alive) for step in left for command in step.do):
+    gone = any(isinstance(command, alive) for command in commands)
+    lost = past.rebooted and any(map(_makes_durable, commands))
+    if not gone and not lost:
         return run.finish(past)
-    if plan.verb == "create":
-        _give_up(run)
+    snapshot = plan.snapshot
+    if plan.verb == "delete":
+        what = "cut off"
+    else:
+        snapshot, published = _give_up(run)
+        what = f"the machine went down before all was on the disk: {snapshot} is not whole"
+        if gone:
+            what = "a copy ended with the QEMU that made it: the snapshot is not whole"
+        elif plan.verb == "revert" and (status := run.finish(past, published)):
+            return status
     run.note("end", status=5)
-    again = f"a spec of {plan.domains[0].name}/{plan.snapshot} with `domsnap apply --delete`"
-    what = "a copy ended with the QEMU that made it: the snapshot is not whole" if plan.verb == "create" else "cut off"
-    tell("end", f"{what}; remove it: {again}")
+    tell("end", f"{what}; remove it: a spec of {plan.domains[0].name}/{snapshot} with `domsnap apply --delete`")
     return 6
 
 
-def _give_up(run: Run) -> None:
-    """Write the record of a snapshot that was never whole as one that is being deleted, so that it can be."""
-    writes = [command for step in run.plan.steps for command in step.do if isinstance(command, Write)]
-    write = next(each for each in writes if each.path.endswith("/record.json.part"))
+def _makes_durable(command: Command) -> bool:
+    """Say whether a command makes what was written while the guest stood still durable, which nothing does before."""
+    return isinstance(command, Seal) or (isinstance(command, Program) and command.argv[0] == "sync")
+
+
+def _give_up(run: Run) -> tuple[str, int]:
+    """Write the record of a snapshot that was never whole as one that is being deleted, so that it can be. Return its
+    name, and the step that would have written it."""
+    step, write = next(
+        (step.number, command)
+        for step in run.plan.steps
+        for command in step.do
+        if isinstance(command, Write) and command.path.endswith("/record.json.part")
+    )
     folder = Path(write.path).parent
     record = record_from_json({**read_json("record", write.text.encode(), write.path), "folder": str(folder)})
     run.performer.do_again(Write(write.path, document(replace(record, state="deleting"))))
     Path(write.path).rename(folder / "record.json")
+    return record.snapshot, step

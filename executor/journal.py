@@ -75,7 +75,8 @@ class Past:
     """What a journal says was done: numbers of the steps armed, undone and done, commands done by step.
 
     status: the exit status if the run came to its end. child: pid and start time of the program that ran last.
-    boot: the machine's boot id then. captured: pid and start time of the xl and the receiver of a live capture.
+    boot: the machine's boot id then. rebooted: the machine has, since the plan was begun.
+    captured: pid and start time of the xl and the receiver of a live capture.
     """
 
     plan: Plan
@@ -87,6 +88,7 @@ class Past:
     child: tuple[int, int] | None = None
     status: int | None = None
     boot: str = ""
+    rebooted: bool = False
     captured: list[tuple[int, int]] = field(default_factory=list)
 
     @property
@@ -109,7 +111,8 @@ def read(path: Path) -> Past:
         raise ValueError(f"{path} is of version {whole[0].get('version')}; this domsnap reads {VERSION}")
     past = Past(plan_from_json(whole[0]["plan"]), whole[0]["at"])
     for line in whole:
-        past.boot = line.get("boot", past.boot)
+        before, past.boot = past.boot, line.get("boot", past.boot)
+        past.rebooted |= past.boot != before != ""
         match line:
             case {"event": "again", "at": since}:
                 past = Past(past.plan, since, boot=past.boot)
@@ -129,6 +132,7 @@ def read(path: Path) -> Past:
                 past.status = status
             case _:
                 pass
+    past.rebooted |= past.boot not in ("", boot())
     return past
 
 

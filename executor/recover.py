@@ -107,20 +107,19 @@ def _ended(past: Past) -> bool:
     Raises Refused if the domain was started again before the commit: its disks cannot be taken away from it, and what
     it has written would be lost. Where xl does not answer nothing is known, and the guest comes first.
     """
-    rebooted = bool(past.boot) and past.boot != journal.boot()
     subject = past.plan.domains[0]
     try:
         running = domid_of(subject.uuid)
     except Failed:
-        return rebooted
+        return past.rebooted
     if past.committed:
-        return has_ended(past.plan, running)
+        return past.rebooted or has_ended(past.plan, running)
     # A revert ends the domain, and its undo begins it again.
-    if running is not None and (rebooted or (running != subject.domid and past.plan.verb != "revert")):
+    if running is not None and (past.rebooted or (running != subject.domid and past.plan.verb != "revert")):
         detail = f"{subject.name} was domain {subject.domid} then, and is domain {running} now"
-        hint = "shut it down, then `domsnap recover --boot`" if rebooted else "shut it down, then abort"
+        hint = "shut it down, then `domsnap recover --boot`" if past.rebooted else "shut it down, then abort"
         raise Refused([Diagnostic("the domain was started again since", detail, hint)])
-    return rebooted or has_ended(past.plan, running)
+    return past.rebooted or has_ended(past.plan, running)
 
 
 def _who(path: Path) -> tuple[str, str]:

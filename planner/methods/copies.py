@@ -110,7 +110,8 @@ def _bring_back(target: Target, held: Held, present: str, keep: bool, *, reflink
         target.refuse("the snapshot has lost a disk", f"{held.holder}, the copy of {held.vdev}, is not there")
         return None
     new = names.new(target.disk.path, target.snapshot, target.draft.facts)
-    made = target.draft.add(CopyFile(target.vdev, held.holder, new, reflink), "ready")
+    # Durable before it takes over the path: after a power cut it is all that the domain has there.
+    made = target.draft.add(CopyFile(target.vdev, held.holder, new, reflink, durable=True), "ready")
     if not reflink:
         target.draft.need(target.disk.path, image.allocated, f"{target.vdev} copied back")
     return swap(target, new, [made], present, keep, held.method)

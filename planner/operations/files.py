@@ -13,11 +13,13 @@ from planner.operations.transaction import Action
 
 @dataclass(frozen=True, slots=True)
 class CopyFile(OnDisk):
-    """Copy a raw image to a new file, owner and mode included; `reflink` shares the blocks, at once and for nothing."""
+    """Copy a raw image to a new file, owner and mode included; `reflink` shares the blocks, at once and for nothing.
+    durable: sync it too, which takes a while; cp does not."""
 
     source: str
     copy: str
     reflink: bool
+    durable: bool = False
 
     def title(self) -> str:
         return f"{self.vdev}: {'reflink' if self.reflink else 'copy'} {self.source} to {self.copy}"
@@ -33,6 +35,8 @@ class CopyFile(OnDisk):
     def do(self) -> Iterator[Command]:
         how = ("--reflink=always",) if self.reflink else ("--reflink=never", "--sparse=always")
         yield Run(("cp", *how, "--preserve=all", "-T", "--", self.source, self.copy))
+        if self.durable:
+            yield Run(("sync", "--", self.copy))
 
     def undo(self) -> Iterator[Command]:
         yield Run(("rm", "-f", "--", self.copy))

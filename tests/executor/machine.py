@@ -7,13 +7,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from executor.journal import boot
+from executor.journal import boot, read
 from executor.script import script
+from planner.commands import Rename, Run, Seal
 from planner.facts import Domain, Facts, Qemu
 from planner.plan import Plan
 from schema import spec as language
@@ -27,6 +28,22 @@ PROGRAMS = (
     "xl", "lvs", "vgs", "lvcreate", "lvremove", "lvconvert", "lvrename", "lvchange", "qemu-img", "cp", "df", "stat",
     "cat", "readlink", "kill", "test", "mkdir", "rm", "rmdir", "ln", "mv", "sync", "sha256sum", "sleep", "zstd",
 )  # fmt: skip
+
+
+def _not_durable(plan: Plan, done: Collection[int]) -> Iterator[Path]:
+    """Yield what a plan has written and not synced yet, by the name that it has got since."""
+    commands = [(step.number in done, command) for step in plan.steps for command in step.do]
+    synced = {
+        command.argv[-1] for was, command in commands if was and isinstance(command, Run) and command.argv[0] == "sync"
+    }
+    moved = {command.source: command.target for was, command in commands if was and isinstance(command, Rename)}
+    for was, command in commands:
+        if isinstance(command, Seal) and not was:
+            yield Path(command.image)
+        if isinstance(command, Run) and command.argv[0] == "cp" and "-T" in command.argv:
+            copy = command.argv[-1]
+            if copy not in synced:
+                yield Path(moved.get(copy, copy))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +152,15 @@ class Machine:
             server.close()
 
     def lose_power(self, plan: Plan) -> None:
-        """End domain, QEMU and xl monitor, and begin another boot."""
+        """End domain, QEMU and xl monitor, begin another boot, and lose what nothing has made durable yet."""
         (self.model / "domain").write_text("")
         (self.model / "monitor").write_text("")
         self.socket.unlink(missing_ok=True)
         journal = self.root / f"store/web01/applied/{plan.id}.jsonl"
         if journal.exists():
+            for lost in _not_durable(plan, read(journal).done):
+                if lost.is_file():
+                    os.truncate(lost, lost.stat().st_size // 2)
             journal.write_text(journal.read_text().replace(boot(), "another-boot"))
 
     def ends(self, plan: Plan) -> bool:

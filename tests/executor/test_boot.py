@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -37,7 +38,7 @@ def sweep(machine: Machine, verb: Verb, disks: Disks, first: int, stride: int) -
     points = list(calls(machine, verb, disks))[first::stride]
     assert machine.run(planned(machine, verb, *disks), shell="").status == 0
     wanted = files(machine)
-    record = machine.root / "store/web01/before-upgrade/record.json"
+    store = machine.root / "store/web01"
     for at in points:
         plan = planned(machine, verb, *disks)
         before = files(machine)
@@ -54,8 +55,13 @@ def sweep(machine: Machine, verb: Verb, disks: Disks, first: int, stride: int) -
             assert files(machine) == wanted or "everything was undone" in done.said or not done.said, where
         else:
             assert done.status == 6, where
-            assert "--delete" in done.said, where
+            named = re.search(r"a spec of web01/(\S+) with `domsnap apply --delete`", done.said)
+            assert named, where
+            record = store / named[1] / "record.json"
             assert not record.exists() or '"state": "deleting"' in record.read_text(), where
+            if verb == "revert":  # what the domain goes on from is as sound as ever
+                assert (store / "current").read_text() == "before-upgrade\n", where
+                assert '"state": "complete"' in (store / "before-upgrade/record.json").read_text(), where
         assert boot(machine, plan).said == "", where
     return len(points)
 

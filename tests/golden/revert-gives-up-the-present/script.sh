@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # revert snapshot before-upgrade of web01
 #
-# plan      7f56c726f003792b197e4ab6315994a492e95ea54f0b0897e72701df472f2f86
+# plan      6c5be1261cf9e9a4440b99dd1f6ea227ab233f016360956fe6929aac8b1d9201
 # spec      0dee441db2435022cf04d83282a38ff9c34c6064e4a7b7e35d36c72c8dd68d94
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -32,7 +32,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=7f56c726f003792b197e4ab6315994a492e95ea54f0b0897e72701df472f2f86
+plan=6c5be1261cf9e9a4440b99dd1f6ea227ab233f016360956fe6929aac8b1d9201
 total=23
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -919,6 +919,7 @@ run test '!' -e '/srv/vm/web01-data.raw.before-upgrade~new' || fail 4
 run test '!' -L '/srv/vm/web01-data.raw.before-upgrade~new' || fail 4
 arm 4
 run cp --reflink=always --preserve=all -T -- /srv/vm/web01-data.raw.before-upgrade '/srv/vm/web01-data.raw.before-upgrade~new' || fail 4
+run sync -- '/srv/vm/web01-data.raw.before-upgrade~new' || fail 4
 end 4
 
 # Step 5 of 23, prepare: xvdb: link /srv/vm/web01-data.raw to /srv/vm/web01-data.raw.pre-revert-1
@@ -949,6 +950,7 @@ run test '!' -e '/srv/vm/web01-log.raw.before-upgrade~new' || fail 7
 run test '!' -L '/srv/vm/web01-log.raw.before-upgrade~new' || fail 7
 arm 7
 run cp --reflink=always --preserve=all -T -- /srv/vm/web01-log.raw.before-upgrade '/srv/vm/web01-log.raw.before-upgrade~new' || fail 7
+run sync -- '/srv/vm/web01-log.raw.before-upgrade~new' || fail 7
 end 7
 
 # Step 8 of 23, prepare: xvde: link /srv/vm/web01-log.raw to /srv/vm/web01-log.raw.pre-revert-1

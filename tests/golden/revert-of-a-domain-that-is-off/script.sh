@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # revert snapshot before-upgrade of web01
 #
-# plan      d117da05c8c1fc82241ddffaf71d01dd20cc2c5b440bf1cab272a3b03a4436cc
+# plan      5be582760c689ed838c2765de40b02e72ace83f45d6d23994a4f3d87514497ef
 # spec      0dee441db2435022cf04d83282a38ff9c34c6064e4a7b7e35d36c72c8dd68d94
 # host      dom0
 # domain    web01, off, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -27,7 +27,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=d117da05c8c1fc82241ddffaf71d01dd20cc2c5b440bf1cab272a3b03a4436cc
+plan=5be582760c689ed838c2765de40b02e72ace83f45d6d23994a4f3d87514497ef
 total=24
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -987,6 +987,7 @@ run test '!' -e '/srv/vm/web01-data.raw.before-upgrade~new' || fail 5
 run test '!' -L '/srv/vm/web01-data.raw.before-upgrade~new' || fail 5
 arm 5
 run cp --reflink=always --preserve=all -T -- /srv/vm/web01-data.raw.before-upgrade '/srv/vm/web01-data.raw.before-upgrade~new' || fail 5
+run sync -- '/srv/vm/web01-data.raw.before-upgrade~new' || fail 5
 end 5
 
 # Step 6 of 24, prepare: xvdb: link /srv/vm/web01-data.raw to /srv/vm/web01-data.raw.pre-revert-1
@@ -1017,6 +1018,7 @@ run test '!' -e '/srv/vm/web01-log.raw.before-upgrade~new' || fail 8
 run test '!' -L '/srv/vm/web01-log.raw.before-upgrade~new' || fail 8
 arm 8
 run cp --reflink=always --preserve=all -T -- /srv/vm/web01-log.raw.before-upgrade '/srv/vm/web01-log.raw.before-upgrade~new' || fail 8
+run sync -- '/srv/vm/web01-log.raw.before-upgrade~new' || fail 8
 end 8
 
 # Step 9 of 24, prepare: xvde: link /srv/vm/web01-log.raw to /srv/vm/web01-log.raw.pre-revert-1

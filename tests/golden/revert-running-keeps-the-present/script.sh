@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # revert snapshot before-upgrade of web01
 #
-# plan      75058ccdae0e42b6d870b2590e0953c2c96b4053e63b0505e48de7d9dc022b9b
+# plan      dad0e72ac1c564c8bc9fe8559d4295e5201b8998ecf815d6e0c10f1e91bef9b5
 # spec      2357d5e9643c68a6d7a3aee3f41d6bf8176b70514b383ef4b707709266b7d915
 # host      dom0
 # domain    web01, domain 7, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -29,7 +29,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=75058ccdae0e42b6d870b2590e0953c2c96b4053e63b0505e48de7d9dc022b9b
+plan=dad0e72ac1c564c8bc9fe8559d4295e5201b8998ecf815d6e0c10f1e91bef9b5
 total=26
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -1063,6 +1063,7 @@ run test '!' -e '/srv/vm/web01-data.raw.before-upgrade~new' || fail 7
 run test '!' -L '/srv/vm/web01-data.raw.before-upgrade~new' || fail 7
 arm 7
 run cp --reflink=never --sparse=always --preserve=all -T -- /var/lib/domsnap/web01/before-upgrade/xvdb.raw '/srv/vm/web01-data.raw.before-upgrade~new' || fail 7
+run sync -- '/srv/vm/web01-data.raw.before-upgrade~new' || fail 7
 end 7
 
 # Step 8 of 26, prepare: xvdb: link /srv/vm/web01-data.raw to /srv/vm/web01-data.raw.pre-revert-1
@@ -1093,6 +1094,7 @@ run test '!' -e '/srv/vm/web01-log.raw.before-upgrade~new' || fail 10
 run test '!' -L '/srv/vm/web01-log.raw.before-upgrade~new' || fail 10
 arm 10
 run cp --reflink=never --sparse=always --preserve=all -T -- /var/lib/domsnap/web01/before-upgrade/xvde.raw '/srv/vm/web01-log.raw.before-upgrade~new' || fail 10
+run sync -- '/srv/vm/web01-log.raw.before-upgrade~new' || fail 10
 end 10
 
 # Step 11 of 26, prepare: xvde: link /srv/vm/web01-log.raw to /srv/vm/web01-log.raw.pre-revert-1

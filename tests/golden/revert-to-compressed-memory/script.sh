@@ -2,7 +2,7 @@
 # shellcheck disable=SC2317,SC2329  # the undo functions are called by name, through undo()
 # revert snapshot before-upgrade of web01
 #
-# plan      8297ddcf12af4de1fc4efcb7c05af90c97c71e5785f5e29fe5afa678c6fa538f
+# plan      b31edd76bc3add2b17df667b15b8769e30a500cdea004e33ea00d969d89e5ed1
 # spec      6f8eea216d000441fd9bd8314d80fa6fde0c9cbe496618997f056c5265bd1ec1
 # host      dom0
 # domain    web01, off, pvh, UUID bbe9b839-51d1-4ac0-8ea2-25778e7005b1
@@ -27,7 +27,7 @@ LC_ALL=C
 PATH=${DOMSNAP_PATH:-/usr/sbin:/usr/bin:/sbin:/bin}
 export LC_ALL PATH
 
-plan=8297ddcf12af4de1fc4efcb7c05af90c97c71e5785f5e29fe5afa678c6fa538f
+plan=b31edd76bc3add2b17df667b15b8769e30a500cdea004e33ea00d969d89e5ed1
 total=24
 folder=/var/lib/domsnap/web01
 lock=${DOMSNAP_RUN:-/run/domsnap}/bbe9b839-51d1-4ac0-8ea2-25778e7005b1.lock
@@ -580,6 +580,7 @@ run test '!' -e '/srv/vm/web01-data.raw.before-upgrade~new' || fail 5
 run test '!' -L '/srv/vm/web01-data.raw.before-upgrade~new' || fail 5
 arm 5
 run cp --reflink=always --preserve=all -T -- /srv/vm/web01-data.raw.before-upgrade '/srv/vm/web01-data.raw.before-upgrade~new' || fail 5
+run sync -- '/srv/vm/web01-data.raw.before-upgrade~new' || fail 5
 end 5
 
 # Step 6 of 24, prepare: xvdb: link /srv/vm/web01-data.raw to /srv/vm/web01-data.raw.pre-revert-1
@@ -610,6 +611,7 @@ run test '!' -e '/srv/vm/web01-log.raw.before-upgrade~new' || fail 8
 run test '!' -L '/srv/vm/web01-log.raw.before-upgrade~new' || fail 8
 arm 8
 run cp --reflink=always --preserve=all -T -- /srv/vm/web01-log.raw.before-upgrade '/srv/vm/web01-log.raw.before-upgrade~new' || fail 8
+run sync -- '/srv/vm/web01-log.raw.before-upgrade~new' || fail 8
 end 8
 
 # Step 9 of 24, prepare: xvde: link /srv/vm/web01-log.raw to /srv/vm/web01-log.raw.pre-revert-1
