@@ -14,8 +14,8 @@ from tests.xen.image import cache
 
 ROOT = Path(__file__).parents[2]
 PYTHON = {"bookworm": "3.11", "trixie": "3.13"}
-# What disks of all kinds need. The store lies where domsnap puts it by itself. LVM writes around the page cache and flushes
-# nothing: a loop device that went through it would lose to a power cut what no disk loses.
+# What disks of all kinds need. The store lies where domsnap puts it by itself. LVM writes around the page cache and
+# flushes nothing: a loop device that went through it would lose to a power cut what no disk loses.
 PREPARE = """
 truncate -s 700M /srv/pv && vgcreate -qq vg0 $(losetup --direct-io=on -f --show /srv/pv)
 lvcreate -qq -y -L 256M --thinpool pool vg0
