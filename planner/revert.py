@@ -50,7 +50,12 @@ def revert(draft: Draft, *, discard: bool, allow_drift: bool) -> None:
     # The old memory may only come back to the old disks, and the disks only while no domain has them.
     draft.needs.setdefault(stop, []).extend(disks)
     if target.memory:
-        back = Restore(domain.name, domain.uuid, target.memory, target.compressed)
+        # Its UUID comes out of the image, with its configuration: one that says none is given another by each create.
+        back = Restore(domain.name, target.uuid, target.memory, target.compressed)
+        if target.uuid != domain.uuid:
+            draft.warn(
+                f"{domain.name} was created anew since the snapshot: it gets back the UUID of then, {target.uuid}"
+            )
         draft.add(back, "go", undo_when="held", guards=[*disks, stop])
     if keep:
         if alive:

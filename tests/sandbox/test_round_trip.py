@@ -18,7 +18,7 @@ from schema.diagnostic import Refused
 from schema.spec import Disk, Method, Spec
 from tests.sandbox import domains
 from tests.sandbox.guest import Instant
-from tests.sandbox.host import Sandbox
+from tests.sandbox.host import UUID, Sandbox
 from tests.sandbox.sharing import sharing_blocks
 
 Methods = Mapping[str, tuple[str, Method]]  # vdev -> kind of disk, method
@@ -37,9 +37,9 @@ REFLINK: Methods = {"xvda": ("raw", "reflink"), "xvdb": ("job", "reflink"), "xvd
 class Story:
     """One domain of a host, and what happens to it by domsnap's scripts."""
 
-    def __init__(self, box: Sandbox, methods: Methods) -> None:
+    def __init__(self, box: Sandbox, methods: Methods, uuid: str = UUID) -> None:
         self.box, self.methods = box, methods
-        box.create("web01", {vdev: kind for vdev, (kind, _) in methods.items()})
+        box.create("web01", {vdev: kind for vdev, (kind, _) in methods.items()}, uuid=uuid)
 
     def do(self, verb: Verb, snapshot: str, *, discard_current: bool = False) -> str:
         """Plan on what is to be seen now, and run the script."""
@@ -131,6 +131,22 @@ def test_memory_and_disks_of_every_kind_go_back_to_one_instant_and_leave_nothing
     story.delete("pre-revert-1")
     story.delete("one")
     story.end()
+
+
+def test_a_domain_that_was_created_anew_gets_the_uuid_of_its_snapshot_back(box: Sandbox) -> None:
+    """Where its configuration says no UUID, each `xl create` chooses another one."""
+    story = Story(box, ALONE["external"], uuid="")
+    story.take("one")
+    then = box.facts("web01").domains[0].uuid
+    box.xl("destroy", "web01")
+    box.xl("create", str(box.root / "web01.cfg"))
+    box.runs_on("web01", 6)
+    now = box.facts("web01").domains[0].uuid
+    story.back("one")
+    assert box.facts("web01").domains[0].uuid == then != now
+    story.do("revert", "pre-revert-1", discard_current=True)
+    story.whole()
+    assert box.facts("web01").domains[0].uuid == now
 
 
 def test_the_daemon_of_xl_outlives_a_snapshot_before_xen_4_20(box: Sandbox) -> None:
