@@ -55,8 +55,9 @@ class Dom0:
         # What else runs here must not make the device models of its domains time out: root may ask for that. It ends
         # with us, also when we are killed.
         argv = ["nice", "-n", "-15", "setpriv", "--pdeathsig", "KILL", *self.emulator]
+        # Two processors: on one, a guest waits for tens of seconds while dom0 copies its memory.
         argv += ["-accel", "tcg,thread=multi", "-cpu", CPU]
-        argv += ["-m", "4096", "-smp", "1", "-machine", "q35", "-nodefaults", "-no-reboot", "-display", "none"]
+        argv += ["-m", "4096", "-smp", "2", "-machine", "q35", "-nodefaults", "-no-reboot", "-display", "none"]
         argv += ["-kernel", f"{self.image}/hypervisor", "-append", XEN]
         argv += ["-initrd", f"{self.image}/kernel {LINUX},{self.image}/initrd"]
         argv += ["-serial", f"file:{self.serial}", "-monitor", "none", "-device", "virtio-blk-pci,drive=root"]
