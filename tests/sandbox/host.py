@@ -179,10 +179,6 @@ class Sandbox:
         """Read memory and disks, as the guest itself would, while it stands still; it is let go again if it ran."""
         return peek.instant(self.domain(name))
 
-    def flush(self, name: str) -> None:
-        """Let QEMU write all it holds back, so that the images can be read by their paths."""
-        peek.flush(self.domain(name))
-
     def content(self, path: Path, tag: str = "") -> bytes:
         """Return what a guest would read of an image, or of an internal snapshot in it. One that is open for writing
         must be flushed."""
@@ -195,11 +191,12 @@ class Sandbox:
     def lasting(self, name: str) -> str:
         """Say what is wrong with the disks of a domain, as a guest would find them that was started from its
         configuration now; "" if nothing."""
-        self.flush(name)
-        for disk in self.domain(name).config["disks"]:
-            wrong = guest.damage(self.content(Path(disk["pdev_path"])))
-            if wrong:
-                return f"{disk['vdev']}: {wrong}"
+        domain = self.domain(name)
+        with peek.flushed(domain):
+            for disk in domain.config["disks"]:
+                wrong = guest.damage(self.content(Path(disk["pdev_path"])))
+                if wrong:
+                    return f"{disk['vdev']}: {wrong}"
         return ""
 
     def hurt(self, *, leaks: bool = False) -> str:

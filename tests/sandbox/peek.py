@@ -7,6 +7,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from planner.facts import Record
@@ -22,20 +23,27 @@ def mark(domain: Domain) -> Mark | None:
         return guest.mark(ram.read(64))
 
 
-def instant(domain: Domain) -> Instant:
-    """Read memory and disks, as the guest itself would, while it stands still; it is let go again if it ran."""
+@contextmanager
+def still(domain: Domain) -> Iterator[qemu.Monitor]:
+    """Have the guest stand still, and yield its monitor; it is let go again if it ran."""
     with qemu.Monitor(domain.folder / "test") as monitor:
         running = monitor.status() == "running"
         if running:
             monitor("stop")
         try:
-            said = {vdev: _sector(domain, monitor, node) for vdev, node in _roots(monitor)}
-            now = mark(domain)
-            assert now, "the guest does not count yet"
-            return Instant(now, said)
+            yield monitor
         finally:
             if running:
                 monitor("cont")
+
+
+def instant(domain: Domain) -> Instant:
+    """Read memory and disks, as the guest itself would, while it stands still."""
+    with still(domain) as monitor:
+        said = {vdev: _sector(domain, monitor, node) for vdev, node in _roots(monitor)}
+        now = mark(domain)
+        assert now, "the guest does not count yet"
+        return Instant(now, said)
 
 
 def _sector(domain: Domain, monitor: qemu.Monitor, node: str) -> int:
@@ -55,11 +63,14 @@ def _roots(monitor: qemu.Monitor) -> Iterator[tuple[str, str]]:
         yield device.removeprefix("phy-"), drive["inserted"]["node-name"]
 
 
-def flush(domain: Domain) -> None:
-    """Let QEMU write all it holds back, so that the images can be read by their paths."""
-    with qemu.Monitor(domain.folder / "test") as monitor:
+@contextmanager
+def flushed(domain: Domain) -> Iterator[None]:
+    """Let QEMU write all it holds back, so that the images can be read by their paths. The guest stands still meanwhile:
+    QEMU would hold back the next cluster that it allocates."""
+    with still(domain) as monitor:
         for _, node in _roots(monitor):
             monitor("human-monitor-command", command_line=f"qemu-io {node} flush")
+        yield
 
 
 def content(path: Path, tag: str = "") -> bytes:
