@@ -65,7 +65,7 @@ def _roots(monitor: qemu.Monitor) -> Iterator[tuple[str, str]]:
 
 @contextmanager
 def flushed(domain: Domain) -> Iterator[None]:
-    """Let QEMU write all it holds back, so that the images can be read by their paths. The guest stands still meanwhile:
+    """Let QEMU write all it holds back, so that images can be read by their paths. The guest stands still meanwhile:
     QEMU would hold back the next cluster that it allocates."""
     with still(domain) as monitor:
         for _, node in _roots(monitor):
