@@ -104,7 +104,7 @@ class Run:
     def finish(self, past: Past, after: int = 0) -> int:
         """Do what is left, `after` a step, of a plan cut off after its commit; return the exit status, 0 or 6."""
         self.armed, self.committed, self.performer.live.left = past.armed, True, past.captured
-        left = [step for step in self.plan.steps if step.number not in past.done and step.number > after]
+        left = [step for step in past.left if step.number > after]
         return self._end(lambda: self._steps(left, past.commands))
 
     def take_back(self, past: Past) -> int:

@@ -28,24 +28,21 @@ def finish(run: Run, past: Past, tell: Tell) -> int:
 
     Returns the exit status: 0, or 6 if something is left to do.
     """
-    plan = past.plan
-    left = [step for step in plan.steps if step.number not in past.done]
-    commands = [command for step in left for command in step.do]
+    plan, snapshot = past.plan, past.plan.snapshot
+    commands = [command for step in past.left for command in step.do]
     alive = (AwaitJob, Qmp) if plan.verb == "delete" else AwaitJob
     gone = any(isinstance(command, alive) for command in commands)
     lost = past.rebooted and any(map(_makes_durable, commands))
     if not gone and not lost:
         return run.finish(past)
-    snapshot = plan.snapshot
-    if plan.verb == "delete":
-        what = "cut off"
-    else:
+    what = "cut off"
+    if plan.verb != "delete":
         snapshot, published = _give_up(run)
+        if plan.verb == "revert" and not gone and (status := run.finish(past, published)):
+            return status
         what = f"the machine went down before all was on the disk: {snapshot} is not whole"
         if gone:
             what = "a copy ended with the QEMU that made it: the snapshot is not whole"
-        elif plan.verb == "revert" and (status := run.finish(past, published)):
-            return status
     run.note("end", status=5)
     tell("end", f"{what}; remove it: a spec of {plan.domains[0].name}/{snapshot} with `domsnap apply --delete`")
     return 6

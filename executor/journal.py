@@ -14,7 +14,7 @@ from typing import Any
 
 from executor.durable import sync_folder
 from executor.lock import now
-from planner.plan import Plan, plan_from_json
+from planner.plan import Plan, Step, plan_from_json
 
 FOLDER = "applied"
 VERSION = 1
@@ -99,6 +99,10 @@ class Past:
     @property
     def committed(self) -> bool:
         return self.plan.commit in self.done
+
+    @property
+    def left(self) -> list[Step]:
+        return [step for step in self.plan.steps if step.number not in self.done]
 
 
 def read(path: Path) -> Past:

@@ -112,10 +112,9 @@ def _ended(past: Past) -> bool:
         running = domid_of(subject.uuid)
     except Failed:
         return past.rebooted
-    if past.committed:
-        return past.rebooted or has_ended(past.plan, running)
     # A revert ends the domain, and its undo begins it again.
-    if running is not None and (past.rebooted or (running != subject.domid and past.plan.verb != "revert")):
+    another = running is not None and (past.rebooted or (running != subject.domid and past.plan.verb != "revert"))
+    if another and not past.committed:
         detail = f"{subject.name} was domain {subject.domid} then, and is domain {running} now"
         hint = "shut it down, then `domsnap recover --boot`" if past.rebooted else "shut it down, then abort"
         raise Refused([Diagnostic("the domain was started again since", detail, hint)])
