@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from executor.look.ask import ask, ask_in_part, find
 from executor.look.sharing import shares_blocks
 from executor.parse import filesystems, lvm
-from schema.diagnostic import Diagnostic
+from planner.facts import Filesystem
+from schema.diagnostic import Diagnostic, Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +37,7 @@ class Storage:
 
 def storage() -> Storage:
     """Return what there is. Raises Refused if a tool that is there fails, or prints what cannot be read."""
-    # A network filesystem whose server is gone makes df fail for that one alone, or hang; findmnt does not look.
-    findmnt = ask(*filesystems.FINDMNT.split())
-    df, troubles = ask_in_part(*filesystems.DF.split(), begins="Filesystem")
+    findmnt, df, troubles, mounted = _mounted()
     failures = [troubles]
     lvs = vgs = version = ""
     if find("lvs"):
@@ -49,9 +48,7 @@ def storage() -> Storage:
     return Storage(
         findmnt=findmnt,
         df=df,
-        reflink=tuple(
-            each.mount for each in filesystems.filesystems(findmnt, df, ()) if shares_blocks(each.mount, each.type)
-        ),
+        reflink=tuple(each.mount for each in mounted if shares_blocks(each.mount, each.type)),
         lvs=lvs,
         vgs=vgs,
         lvm_version=version,
@@ -62,6 +59,22 @@ def storage() -> Storage:
             if failure
         ),
     )
+
+
+def _mounted(attempts: int = 3) -> tuple[str, str, str, list[Filesystem]]:
+    """Return what findmnt and df print, df's complaints, and the filesystems that both name.
+
+    Again if they do not fit together: a filesystem that somebody mounts between the two is in df's answer alone.
+    """
+    findmnt = ask(*filesystems.FINDMNT.split())
+    # A network filesystem whose server is gone makes df fail for that one alone, or hang; findmnt does not look.
+    df, troubles = ask_in_part(*filesystems.DF.split(), begins="Filesystem")
+    try:
+        return findmnt, df, troubles, list(filesystems.filesystems(findmnt, df, ()))
+    except Refused:
+        if attempts > 1:
+            return _mounted(attempts - 1)
+        raise
 
 
 def _device(path: str) -> int:

@@ -554,6 +554,15 @@ def test_a_mount_that_df_cannot_ask_is_a_remark(host: Live) -> None:
     assert comparable(reading.facts(looked)) == comparable(reading.facts(host.said))
 
 
+def test_a_filesystem_that_is_mounted_between_findmnt_and_df_is_seen_the_second_time(host: Live) -> None:
+    without = json.loads(host.said.findmnt)
+    children = without["filesystems"][0]["children"]
+    children[:] = [each for each in children if each["target"] != "/run"]
+    host.prints_once("findmnt --json", json.dumps(without))
+    looked = seen(host)
+    assert comparable(reading.facts(looked)) == comparable(reading.facts(host.said))
+
+
 def test_this_machine_s_own_filesystems_and_volumes_can_be_read() -> None:
     found = storage()
     assert list(filesystems(found.findmnt, found.df, found.reflink))

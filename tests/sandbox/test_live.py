@@ -150,9 +150,9 @@ def begin(box: Sandbox, shell: str = "", more: str = "") -> subprocess.Popen[str
 
 
 @contextmanager
-def copying(box: Sandbox, shell: str = "", more: str = "") -> Iterator[Attempt]:
-    """Begin, up to where some of the memory has come, slowly."""
-    box.tell(save_rate=300_000)
+def copying(box: Sandbox, shell: str = "", more: str = "", rate: int = 300_000) -> Iterator[Attempt]:
+    """Begin, up to where some of the memory has come, slowly: of some 280,000 bytes `rate` in a second."""
+    box.tell(save_rate=rate)
     with begin(box, shell, more) as process:
         part = box.store / "web01/one/memory.part"
         try:
@@ -210,8 +210,8 @@ def test_a_copy_that_is_cut_off_leaves_nothing_behind(box: Sandbox, who: str, su
 def test_a_copy_that_takes_too_long_is_given_up_while_the_guest_runs(box: Sandbox, survived: Survived) -> None:
     create(box)
     before = left(box)
-    with copying(box, more=", give_up: {after: 1s, size: 100x}") as attempt:
-        assert attempt.process.wait(60) == 5  # at that pace it would go on for longer
+    with copying(box, more=", give_up: {after: 1s, size: 100x}", rate=100_000) as attempt:
+        assert attempt.process.wait(60) == 5
         assert box.domain("web01").held == ""
         box.runs_on("web01")
     assert "given up: not done after 1 seconds, as `memory.give_up.after` says" in attempt.said, attempt.said
