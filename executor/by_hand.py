@@ -58,7 +58,7 @@ def by_hand(command: Command) -> Iterator[str]:
         case Capture() | Compact():
             return  # nothing of the one is left to do by the time that anything is done by hand; the other need not be
         case Release(domid=domid):
-            yield f"xl resume -- {domid}  # if xl list shows it as ---ss-, on Xen 4.20 or later"
+            yield f"xl resume -- {domid}  # if xl list shows it as suspended (ss), on Xen 4.20 or later"
             yield f"{by_library(domid)}  # the same, before 4.20"
         case _:
             assert_never(command)

@@ -24,6 +24,7 @@ _LIBRARY = (
     " print(g.xc_domain_resume(c_void_p(c.xc_interface_open(None, None, 0)), %d, 1))"
 )
 _BY_LIBRARY = f"python3 -c '{_LIBRARY}'; xl qemu-monitor-command %d cont"
+_SUSPENDED = "[r-][b-][p-]ss-"  # a halted guest of an HVM domain without PV drivers is blocked, too
 _TAIL = 2000  # bytes of what xl said that are shown
 _TICK = 0.25  # seconds
 _PROMPT = 5.0  # seconds that the receiver may take to end
@@ -177,4 +178,4 @@ def by_library(domid: int) -> str:
 
 
 def _suspended(domid: int, run: Callable[[tuple[str, ...]], tuple[int, str]]) -> bool:
-    return bool(re.search(rf" {domid} +[0-9]+ +[0-9]+ +---ss- ", run(("xl", "list", "-v"))[1]))
+    return bool(re.search(rf" {domid} +[0-9]+ +[0-9]+ +{_SUSPENDED} ", run(("xl", "list", "-v"))[1]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,6 +13,7 @@ from executor.apply import Run, Tell
 from executor.companion import Failed
 from executor.ended import finish, has_ended
 from executor.journal import FOLDER, Journal, Past, started
+from executor.parse import xl
 from executor.signals import Signals, caught
 from schema.diagnostic import Diagnostic, Refused
 
@@ -94,10 +94,9 @@ def suspended() -> list[tuple[str, int]]:
     does not say."""
     try:
         done = programs.start(("xl", "list"))
-    except Failed:
+        return [(row.name, row.domid) for row in xl.rows(done.out) if row.state == "suspended"]
+    except (Failed, Refused):
         return []
-    rows = (re.match(r"(.*\S) +(\d+) +\d+ +\d+ +---ss- ", line) for line in done.out.splitlines())
-    return [(row[1], int(row[2])) for row in rows if row]
 
 
 def _ended(past: Past) -> bool:

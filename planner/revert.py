@@ -14,7 +14,7 @@ from planner.operations.store import MakeFolder, MarkCurrent, PublishMemory, Pub
 from planner.plan import DiskRow, Space
 from planner.refusals import refuse_compressed, refuse_features, refuse_state
 
-_SUSPENDED = "[r-][b-]-ss-"
+_SUSPENDED = "[r-][b-][p-]ss-"
 _DEAD = "[r-][b-]-s[rcwS-]-"
 _STATES = {"paused": HELD, "suspended": _SUSPENDED, "shut-down": _DEAD, "crashed": _DEAD, "rebooting": _DEAD}
 

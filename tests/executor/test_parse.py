@@ -40,7 +40,7 @@ def test_the_verbose_list_adds_the_uuid(host: str) -> None:
     "letters,state",
     [
         ("r-----", "running"), ("-b----", "running"), ("------", "running"), ("--p---", "paused"), ("-bp---", "paused"),
-        ("---s--", "shut-down"), ("---sr-", "rebooting"), ("---ss-", "suspended"), ("---sc-", "crashed"),
+        ("---s--", "shut-down"), ("---sr-", "rebooting"), ("---ss-", "suspended"), ("-b-ss-", "suspended"), ("---sc-", "crashed"),
         ("---sw-", "crashed"), ("---sS-", "rebooting"), ("--pss-", "suspended"), ("-----d", "dying"),
         ("--ps-d", "dying"), ("---scd", "dying"),
     ],

@@ -101,7 +101,7 @@ class Domain:
         """Return the six letters of `xl list`. A guest whose QEMU is gone is still a domain to Xen."""
         if self.said:
             return "---s" + {guest.OFF: "-", guest.CRASH: "c", guest.REBOOT: "r"}[self.said] + "-"
-        return {"paused": "--p---", "suspended": "---ss-"}.get(self.held, "-b----")
+        return {"paused": "--p---", "suspended": "-b-ss-"}.get(self.held, "-b----")
 
 
 def domains(root: Path) -> Iterator[Domain]:

@@ -223,11 +223,11 @@ def test_an_xl_that_is_killed_while_it_saves_leaves_the_guest_suspended(box: San
     image = box.root / "image"
     argv = [str(box.root / "bin" / "xl"), "save", "-p", "1", str(image)]
     with subprocess.Popen(argv, stderr=subprocess.DEVNULL) as process:
-        while state(box) != "---ss-":
+        while state(box) != "-b-ss-":
             assert process.poll() is None
         process.kill()
     assert "Invalid argument" in box.xl("unpause", "1")
-    assert state(box) == "---ss-"
+    assert state(box) == "-b-ss-"
     box.tell(save_rate=0)
     assert "command not implemented" in box.xl("resume", "1", fails=1)  # not before 4.20
     box.xl("save", "-c", "1", str(image))

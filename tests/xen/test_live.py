@@ -60,7 +60,7 @@ def test_its_receiver_is_killed_in_the_window(dom0: Dom0, kind: str) -> None:
     finished(story)
 
 
-@KINDS
+@pytest.mark.parametrize("kind", ["pvh", "hvm", "hvm-ide"])
 def test_its_xl_is_killed_in_the_window(dom0: Dom0, kind: str) -> None:
     """Nobody lets the guest go on then but domsnap: by `xl resume`, or before 4.20 by Xen's library."""
     story = Story(dom0, "web01", kind, DISKS, "live")

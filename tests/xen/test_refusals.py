@@ -61,6 +61,29 @@ def test_a_domain_in_an_odd_state(story: Story, change: str) -> None:
     story.domain.whole()
 
 
+def test_a_guest_that_does_not_hear(story: Story) -> None:
+    """Its kernel does not look at what the toolstack asks of it: to end, which it seems to be doing for ever, or to
+    let itself be suspended, for which xl waits 60 s."""
+    name, before, way = story.domain.name, story.left(), story.way
+    cfg = story.dom0.ask(f"cat {story.domain.cfg}")
+    deaf = "initcall_blacklist=xen_setup_shutdown_event,__setup_shutdown_event"  # its name in Linux 6.12, and in 6.1
+    story.off()
+    story.dom0.put(story.domain.cfg, cfg.replace("quiet", f"quiet {deaf}"))
+    story.on()
+    story.dom0.ask(f"xl shutdown {name}")
+    assert "it is shutting down" in refused(story, "create", "two")
+    story.dom0.ask(f"xenstore-write /local/domain/{story.domain.domid()}/control/shutdown ''")
+    for story.way in ("apply", "live"):
+        said = story.do("create", "two", status=5)
+        assert "didn't acknowledge suspend" in said and "everything was undone" in said, said
+        assert story.left() == before
+        story.domain.whole(lines=5)
+    story.way = way
+    story.off()
+    story.dom0.put(story.domain.cfg, cfg)
+    story.on()
+
+
 def test_a_domain_that_is_dying(story: Story) -> None:
     """Somebody holds a page of its memory: it stays in the list, without a name, until that one lets go."""
     hold = (
