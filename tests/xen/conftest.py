@@ -12,7 +12,7 @@ from tests.xen.dom0 import Dom0
 from tests.xen.prepared import PYTHON, RESET, prepared
 from tests.xen.story import Stopped
 
-BEGUN = pytest.StashKey[float]()
+BEGUN = time.monotonic()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -28,11 +28,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(autouse=True)
 def in_time(request: pytest.FixtureRequest) -> None:
-    """Begin nothing any more once --within has passed: what runs then is not cut off."""
-    if limit := request.config.getoption("--within"):
-        begun = request.config.stash.setdefault(BEGUN, time.monotonic())
-        if time.monotonic() > begun + 60 * limit:
-            pytest.skip(f"the {limit} minutes of --within are over")
+    """Begin nothing any more once --within has passed, what must be built counted: what runs then is not cut off."""
+    limit = request.config.getoption("--within")
+    if limit is not None and time.monotonic() > BEGUN + 60 * limit:
+        pytest.skip(f"the {limit} minutes of --within are over")
 
 
 @pytest.fixture(autouse=True)
