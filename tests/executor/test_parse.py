@@ -40,9 +40,9 @@ def test_the_verbose_list_adds_the_uuid(host: str) -> None:
     "letters,state",
     [
         ("r-----", "running"), ("-b----", "running"), ("------", "running"), ("--p---", "paused"), ("-bp---", "paused"),
-        ("---s--", "shut-down"), ("---sr-", "rebooting"), ("---ss-", "suspended"), ("-b-ss-", "suspended"), ("---sc-", "crashed"),
-        ("---sw-", "crashed"), ("---sS-", "rebooting"), ("--pss-", "suspended"), ("-----d", "dying"),
-        ("--ps-d", "dying"), ("---scd", "dying"),
+        ("---s--", "shut-down"), ("---sr-", "rebooting"), ("---ss-", "suspended"), ("---sc-", "crashed"),
+        ("---sw-", "crashed"), ("---sS-", "rebooting"), ("--pss-", "suspended"), ("-b-ss-", "suspended"),
+        ("-----d", "dying"), ("--ps-d", "dying"), ("---scd", "dying"),
     ],
 )  # fmt: skip
 def test_the_letters_of_xl_list_mean_one_state(letters: str, state: State) -> None:
