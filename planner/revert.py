@@ -15,7 +15,7 @@ from planner.plan import DiskRow, Space
 from planner.refusals import refuse_compressed, refuse_features, refuse_state
 
 _SUSPENDED = "[r-][b-][p-]ss-"
-_DEAD = "[r-][b-]-s[rcwS-]-"
+_DEAD = "[r-][b-][p-]s[rcwS-]-"
 _STATES = {"paused": HELD, "suspended": _SUSPENDED, "shut-down": _DEAD, "crashed": _DEAD, "rebooting": _DEAD}
 
 
