@@ -238,6 +238,7 @@ class Run:
     def _undone(self, bad: set[int]) -> bool:
         final = [step.number for step in self.plan.steps if step.number in self.armed and no_return(step, self.plan)]
         if not bad and not final:
+            self._without_qemu()
             self.tell("end", "everything was undone")
             return True
         if final:
@@ -272,9 +273,18 @@ class Run:
             self.tell("hand", line if image == line else f"#{image} must be whole: `domsnap resume` looks")
 
     def _or(self, verb: str, does: str) -> None:
+        self._without_qemu()
         name = by_hand.one_line(self.plan.domains[0].name)
+        self.tell("end", f"or mend what is wrong: `domsnap {verb} {name}` then {does}")
+
+    def _without_qemu(self) -> None:
+        """Say so if the domain has lost its QEMU. By its number: one that was started anew has another, and is well."""
         paths = monitors(self.plan)
         if paths and not self.ended and nobody_listens(paths):
-            self.tell("end", "its QEMU has ended, and no disk of the domain works without; end it, if it is there yet:")
-            self.tell("hand", f"xl destroy -- {name}")
-        self.tell("end", f"or mend what is wrong: `domsnap {verb} {name}` then {does}")
+            domain = self.plan.domains[0]
+            self.tell(
+                "end",
+                f"the QEMU of {by_hand.one_line(domain.name)} has ended, and no disk of the domain works without;"
+                " end it, if it is there yet:",
+            )
+            self.tell("hand", f"xl destroy -- {domain.domid}")

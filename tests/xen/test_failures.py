@@ -70,9 +70,9 @@ def test_qemu_dies_while_the_guest_stands_still(story: Story) -> None:
     """A domain without its QEMU has lost its disk: it is to be ended, and what was begun is undone then."""
     number = story.domain.domid()
     kill = f"pkill -9 -f '[-]xen-domid {number} '"  # and not the shell that runs this line
-    said = meanwhile(story, "create", "one", "suspend web01", kill, status=6)
-    assert "xl destroy -- web01" in said, said
-    story.dom0.ask("xl destroy -- web01")
+    said = meanwhile(story, "create", "one", "xvdb: LVM snapshot", kill, status=6)
+    assert f"xl destroy -- {number}" in said, said
+    story.dom0.ask(f"xl destroy -- {number}")
     story.dom0.ask("domsnap abort web01", status=None)
     assert "nothing" in story.dom0.ask("domsnap status")
     story.on()
