@@ -70,7 +70,7 @@ def test_a_guest_that_does_not_hear(story: Story) -> None:
     story.off()
     story.dom0.put(story.domain.cfg, cfg.replace("quiet", f"quiet {deaf}"))
     story.on()
-    story.dom0.ask(f"xl shutdown {name} >/run/said 2>&1 & sleep 3")
+    story.dom0.ask(f"{{ xl shutdown {name} & }} </dev/null >/run/said 2>&1; sleep 3")
     assert "it is shutting down" in refused(story, "create", "two")
     story.dom0.ask("while pgrep -f '^xl [s]hutdown'; do sleep 1; done; grep acknowledge /run/said")  # it gives up
     for story.way in ("apply", "live"):
