@@ -126,7 +126,7 @@ def settle(box: Sandbox, said: str) -> str:
     """Do what was said, until nothing is unfinished."""
     for word in ("resume", "abort", "resume", "abort"):
         if unfinished(box):
-            if "xl destroy -- " in said:
+            if re.search("xl destroy -- [0-9]+$", said, re.MULTILINE):
                 destroy(box)
             with start(box, word, "web01", "--store", str(box.store)) as process:
                 said += f"--- {word}\n" + "".join(process.communicate(timeout=120))
