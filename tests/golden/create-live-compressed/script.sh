@@ -300,6 +300,7 @@ _LIBRARY = (
     " print(g.xc_domain_resume(c_void_p(c.xc_interface_open(None, None, 0)), %d, 1))"
 )
 _BY_LIBRARY = f"python3 -c '{_LIBRARY}'; xl qemu-monitor-command %d cont"
+_SUSPENDED = "[r-][b-][p-]ss-"  # a halted guest of an HVM domain without PV drivers is blocked, too
 _TAIL = 2000  # bytes of what xl said that are shown
 _TICK = 0.25  # seconds
 _PROMPT = 5.0  # seconds that the receiver may take to end
@@ -453,7 +454,7 @@ def by_library(domid: int) -> str:
 
 
 def _suspended(domid: int, run: Callable[[tuple[str, ...]], tuple[int, str]]) -> bool:
-    return bool(re.search(rf" {domid} +[0-9]+ +[0-9]+ +---ss- ", run(("xl", "list", "-v"))[1]))
+    return bool(re.search(rf" {domid} +[0-9]+ +[0-9]+ +{_SUSPENDED} ", run(("xl", "list", "-v"))[1]))
 
 
 PATIENCE = 60  # seconds that a monitor may take for an answer
@@ -1132,7 +1133,7 @@ rollback() {
   fi
   say 'not everything could be undone; finish by hand, in this order, each line only when the one before it has worked:'
   case "$bad " in *" 10 "*)
-    say '    xl resume -- 7  # if xl list shows it as ---ss-, on Xen 4.20 or later'
+    say '    xl resume -- 7  # if xl list shows it as suspended (ss), on Xen 4.20 or later'
     say '    python3 -c '\''from ctypes import *; from ctypes.util import find_library as f; c = CDLL(f("xenctrl"), RTLD_GLOBAL); g = CDLL(f("xenguest"), RTLD_GLOBAL); c.xc_interface_open.restype = c_void_p; print(g.xc_domain_resume(c_void_p(c.xc_interface_open(None, None, 0)), 7, 1))'\''; xl qemu-monitor-command 7 cont  # the same, before 4.20'
     say '    xl list -v'
     say '    rm -f -- /var/lib/domsnap/web01/before-upgrade/memory.part'
@@ -1189,7 +1190,7 @@ rollback() {
 rest() {
   say 'nothing is undone any more; plan again, or finish by hand, each line only when the one before it has worked:'
   if [ "$1" -le 13 ]; then
-    say '    xl resume -- 7  # if xl list shows it as ---ss-, on Xen 4.20 or later'
+    say '    xl resume -- 7  # if xl list shows it as suspended (ss), on Xen 4.20 or later'
     say '    python3 -c '\''from ctypes import *; from ctypes.util import find_library as f; c = CDLL(f("xenctrl"), RTLD_GLOBAL); g = CDLL(f("xenguest"), RTLD_GLOBAL); c.xc_interface_open.restype = c_void_p; print(g.xc_domain_resume(c_void_p(c.xc_interface_open(None, None, 0)), 7, 1))'\''; xl qemu-monitor-command 7 cont  # the same, before 4.20'
   fi
   if [ "$1" -le 14 ]; then
