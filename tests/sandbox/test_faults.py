@@ -134,7 +134,7 @@ def test_a_guest_that_dies_meanwhile_leaves_sound_disks_and_no_riddles(
     box: Sandbox, at: str, how: str, survived: Survived
 ) -> None:
     box.create("web01", KINDS)
-    before = left(box)
+    before, domid = left(box), box.domain("web01").domid
 
     def die() -> None:
         if how == "QEMU is killed":
@@ -146,6 +146,8 @@ def test_a_guest_that_dies_meanwhile_leaves_sound_disks_and_no_riddles(
     assert status in (0, 5, 6), said
     if at in ("make an overlay", "rehearse") and how == "QEMU is killed":
         assert status == 5, said  # what was only in QEMU has gone with it
+    if status and how == "QEMU is killed":  # also when all was undone: the domain has no disks any more
+        assert f"xl destroy -- {domid}" in [line.strip() for line in said.splitlines()], said
     if status == 5:
         assert left(box) == before, said
     named = [Path(name).name for name in left(box) - before if "~new" in name or "/one/" in name]

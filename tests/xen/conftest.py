@@ -68,7 +68,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         host.failed |= report.failed
         if host.failed and report.when == "teardown":
             host.ask(RESET, status=None)
-            host.failed = False
+            host.failed, host.cleared = False, host.cleared + 1
     if isinstance(host, Dom0) and report.failed:
         try:
             said = host.ask(

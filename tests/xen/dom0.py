@@ -36,6 +36,7 @@ class Dom0:
         shutil.copy(self.image / "key", folder / "key")
         self.qemu: subprocess.Popen[bytes] | None = None
         self.failed = False  # a test has, and may have left something behind
+        self.cleared = 0  # how often all was removed for that
         self.followed: dict[str, tuple[Path, subprocess.Popen[bytes]]] = {}
 
     def __enter__(self) -> Self:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -15,13 +15,29 @@ DISKS: Disks = {"xvda": ("qcow2", "external"), "xvdb": ("thick", "lvm"), "xvdc":
 
 
 @pytest.fixture(scope="module")
-def story(dom0: Dom0) -> Iterator[Story]:
-    """Yield a domain with one snapshot."""
-    story = Story(dom0, "web01", "pvh", DISKS, "apply")
-    story.take("one")
-    yield story
-    story.delete("one")
-    story.end()
+def stories(dom0: Dom0) -> Iterator[Callable[[], Story]]:
+    """Yield what returns the domain of these tests; it is made when it is needed, and anew when the host was cleared
+    since."""
+    made: list[Story] = []
+    cleared = -1
+
+    def current() -> Story:
+        nonlocal cleared
+        if cleared != dom0.cleared:
+            made[:], cleared = [Story(dom0, "web01", "pvh", DISKS, "apply")], dom0.cleared
+            made[0].take("one")
+        return made[0]
+
+    yield current
+    if made and cleared == dom0.cleared:
+        made[0].delete("one")
+        made[0].end()
+
+
+@pytest.fixture
+def story(stories: Callable[[], Story]) -> Story:
+    """Return a domain with one snapshot."""
+    return stories()
 
 
 def refused(story: Story, verb: str, snapshot: str, *more: str, status: int = 1) -> str:
