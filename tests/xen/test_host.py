@@ -133,10 +133,11 @@ def power_cut(story: Story) -> None:
 
 
 def killed_at(command: str, step: str) -> str:
-    """Return a line of shell that runs domsnap and kills it when it says that a step begins."""
+    """Return a line of shell that runs domsnap and kills it when it says that a step begins; its guardian may say that
+    once more."""
     return (
         f"rm -f /run/said; mkfifo /run/said; {command} >/run/said 2>&1 & pid=$!; while read -r line; do "
-        f'echo "$line"; case $line in "[{step}"*) kill -9 $pid ;; esac; done </run/said'
+        f'echo "$line"; case $line in "[{step}"*) kill -9 $pid 2>&- ;; esac; done </run/said; true'
     )
 
 
