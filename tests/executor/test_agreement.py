@@ -129,7 +129,7 @@ def test_they_agree_on_a_signal_while_a_live_capture_is_let_go(machine: Machine)
 
 
 @pytest.mark.parametrize("how", ["before", "after", "signal"])
-@pytest.mark.parametrize("stride", [6, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [6, pytest.param(1, marks=(pytest.mark.slow, pytest.mark.long))])
 def test_they_agree_on_a_revert_to_compressed_memory_whatever_fails(
     machine: Machine, how: str, stride: int, survived: Survived
 ) -> None:
@@ -199,7 +199,7 @@ METHODS: dict[str, tuple[str, tuple[language.Method, ...]]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", [*range(12), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(12, 24))])
 def test_they_agree_on_any_mixture_also_when_an_undo_fails(tmp_path: Path, seed: int, survived: Survived) -> None:
     chosen = random.Random(seed)
     letters = [letter for letter in METHODS if chosen.random() < 0.6] or ["q"]
