@@ -67,7 +67,8 @@ class _Noted(Watch):
                 self.run.journal.note("captured", sync=False, pid=pid, started=started(pid))
             return
         if word == "end":
-            self.run.stopped = time.monotonic()
+            # It has stood still for some time: its last pages and its devices have come since. Nothing says how long.
+            self.run.stopped, self.run.least = time.monotonic(), "at least "
         text = migrate.shown(word, numbers, self.run.plan.domains[0].memory)
         self.run.tell("step" if word == "end" else "progress", text)
 
@@ -87,6 +88,7 @@ class Run:
     committed: bool = False
     step: int = 0
     stopped: float = 0
+    least: str = ""
     heedless: bool = False
     ended: bool = False
     performer: Performer = field(init=False)
@@ -172,7 +174,8 @@ class Run:
         if step.number == thaw:
             self.signals.held = False
             if self.stopped:
-                self.tell("end", f"the guest runs; it stood still for {time.monotonic() - self.stopped:.2f} s")
+                spent = time.monotonic() - self.stopped
+                self.tell("end", f"the guest runs; it stood still for {self.least}{spent:.2f} s")
 
     def _do(self, command: Command, *, again: bool = False) -> None:
         """Do a command, or what may be left of it. A signal ends what is not needed, not the plan."""

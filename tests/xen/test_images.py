@@ -16,6 +16,7 @@ def flip(at: int) -> str:
     return f'python3 -c "{code}"'
 
 
+OURS = {flip(32)}  # xl's byte order, which xl refuses, and Xen's checker does not look at
 # What is done to a whole image -> whether it is still one, as far as its format can say.
 BROKEN = {
     "true": True,
@@ -25,7 +26,7 @@ BROKEN = {
     f"truncate -s 20 {IMAGE}": False,
     f"truncate -s 0 {IMAGE}": False,
     flip(5): False,  # xl's magic
-    flip(32): False,  # its byte order
+    flip(32): False,
     flip(64 * 2**20 + 123): True,  # the contents of a page
 }
 
@@ -39,7 +40,7 @@ def test_ours_and_xens_look_agree(dom0: Dom0, kind: str) -> None:
         dom0.ask(f"cp {STORE}/web01/one/memory {IMAGE} && {change}")
         ours = dom0.ask(f"sh /root/script.sh --whole {IMAGE}; echo =$?", status=None)
         xens = dom0.ask(f"{CHECKER} <{IMAGE}; echo =$?", status=None)
-        if {"=0" in ours, "=0" in xens} != {whole}:
+        if ("=0" in ours, "=0" in xens) != (whole, whole or change in OURS):
             differ.append((change, ours[-300:], xens[-300:]))
     dom0.ask(f"rm {IMAGE}")
     story.delete("one")
