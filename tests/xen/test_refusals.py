@@ -86,7 +86,7 @@ def test_a_guest_that_does_not_hear(story: Story) -> None:
     story.off()
     story.dom0.put(story.domain.cfg, cfg.replace("quiet", f"quiet {deaf}"))
     story.on()
-    story.dom0.ask(f"{{ xl shutdown {name} & }} </dev/null >/run/said 2>&1; sleep 3")
+    story.dom0.ask(f"rm -f /run/said; {{ xl shutdown {name} & }} </dev/null >/run/said 2>&1; sleep 3")
     assert "it is shutting down" in refused(story, "create", "two")
     story.dom0.ask("until grep acknowledge /run/said; do sleep 1; done")  # it gives up
     for story.way in ("apply", "live"):
