@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import socket
@@ -116,8 +117,8 @@ class Dom0:
         return said
 
     def watch(self, command: str, until: str) -> Iterator[str]:
-        """Run a line of shell; yield what it says, line by line, until one begins with `until` or it ends. After that
-        it is on its own."""
+        """Run a line of shell; yield what it says, line by line, until one begins with what fits the regular expression
+        `until`, or it ends. After that it is on its own."""
         with subprocess.Popen(
             [*self.ssh(), f"exec 2>&1; {command}"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
         ) as process:
@@ -125,7 +126,7 @@ class Dom0:
             try:
                 for line in process.stdout:
                     yield line
-                    if line.startswith(until):
+                    if re.match(until, line):
                         return
             finally:
                 process.kill()  # or its end would be waited for

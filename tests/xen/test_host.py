@@ -13,6 +13,8 @@ from tests.xen.dom0 import Dom0
 from tests.xen.story import Disks, Story
 
 DISKS: Disks = {"xvda": ("qcow2", "external"), "xvdb": ("thin", "lvm"), "xvdc": ("loop", "copy")}
+# A step is named by the regular expression of what stands in its brackets. How many there are differs between releases.
+LAST = pytest.param(r"([0-9]+)/\1\]", id="last")
 
 
 @pytest.fixture
@@ -74,8 +76,8 @@ def test_compressed_memory_is_restored_through_a_pipe(dom0: Dom0, way: str, kind
 
 def stop_at(story: Story, command: str, step: str) -> None:
     """Run a command until it says that a step begins."""
-    said = list(story.dom0.watch(command, f"[{step}"))
-    assert said[-1].startswith(f"[{step}"), said
+    said = list(story.dom0.watch(command, rf"\[{step}"))
+    assert re.match(rf"\[{step}", said[-1]), said
 
 
 def goes_on(story: Story, count: int, kept: set[str]) -> None:
@@ -92,7 +94,7 @@ def goes_on(story: Story, count: int, kept: set[str]) -> None:
         story.back(snapshot, "--discard-current")
 
 
-@pytest.mark.parametrize("step", ["5/", "11/", pytest.param("14/", marks=pytest.mark.smoke), "18/", "20/"])
+@pytest.mark.parametrize("step", ["5/", "11/", pytest.param("14/", marks=pytest.mark.smoke), "18/", LAST])
 def test_a_power_cut_during_create(story: Story, step: str) -> None:
     count = story.domain.whole().count
     stop_at(story, story.command("create", "one"), step)
@@ -136,12 +138,12 @@ def killed_at(command: str, step: str) -> str:
     """Return a line of shell that runs domsnap and kills it when it says that a step begins; its guardian may say that
     once more."""
     return (
-        f"rm -f /run/said; mkfifo /run/said; {command} >/run/said 2>&1 & pid=$!; while read -r line; do "
-        f'echo "$line"; case $line in "[{step}"*) kill -9 $pid 2>&- ;; esac; done </run/said; true'
+        f"rm -f /run/said; mkfifo /run/said; {command} >/run/said 2>&1 & pid=$!; begins='^\\[{step}'; "
+        'while read -r line; do echo "$line"; [[ $line =~ $begins ]] && kill -9 $pid 2>&-; done </run/said; true'
     )
 
 
-@pytest.mark.parametrize("step", ["3/", "11/", "13/", "15/", "17/", "20/"])
+@pytest.mark.parametrize("step", ["3/", "11/", "13/", "15/", "17/", LAST])
 @pytest.mark.parametrize("verb", ["create", "revert"])
 def test_an_apply_that_is_killed_leaves_a_guest_that_runs(story: Story, verb: str, step: str) -> None:
     if verb == "revert":
@@ -150,7 +152,7 @@ def test_an_apply_that_is_killed_leaves_a_guest_that_runs(story: Story, verb: st
     count = story.domain.whole().count if verb == "create" else story.at["one"]
     said = story.dom0.ask(killed_at(story.command(verb, "one"), step))
     # The last step of all may be faster than what is to kill it.
-    faster = f"[{step}{step[:-1]}]" in said and said.rstrip().endswith("done")
+    faster = step in LAST.values and said.rstrip().endswith("done")
     assert "its guardian lets the guest run on" in said or faster, said
     limit = time.monotonic() + 120
     while "nothing" not in (left := story.dom0.ask("domsnap status", status=None)):
