@@ -14,11 +14,13 @@ from planner.facts import Disk, Domain, Image, Node, Process, Qemu, Volume
 
 MONITORS = "/var/run/xen"  # XEN_RUN_DIR of every distribution (m4/paths.m4)
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
-# What QEMU calls the emulated drives of an HVM guest (libxl's light/libxl_dm.c; QEMU's blockdev.c).
+# What QEMU calls the emulated drives of an HVM guest: those of the first four disks, be they called hd or xvd (seen on
+# Xen 4.20: xvda is ide0-hd0), and of sd disks (libxl's light/libxl_dm.c; QEMU's blockdev.c).
+_IDE = ("ide0-hd0", "ide0-hd1", "ide1-hd0", "ide1-hd1")
 _EMULATED = {
-    "hda": ("ide0-hd0", "ahcidisk-0"), "hdb": ("ide0-hd1", "ahcidisk-1"), "hdc": ("ide1-hd0", "ahcidisk-2"),
-    "hdd": ("ide1-hd1", "ahcidisk-3"), "sda": ("scsi0-hd0",), "sdb": ("scsi0-hd1",), "sdc": ("scsi0-hd2",),
-    "sdd": ("scsi0-hd3",),
+    **{f"{bus}{letter}": (ide, f"ahcidisk-{number}") for bus in ("hd", "xvd")
+       for number, (letter, ide) in enumerate(zip("abcd", _IDE, strict=True))},
+    **{f"sd{letter}": (f"scsi0-hd{number}",) for number, letter in enumerate("abcd")},
 }  # fmt: skip
 
 
@@ -100,11 +102,13 @@ def _disks(
     configured = {disk.vdev: disk for disk in config.disks}
     answers = outputs.qmp.get(config.domid, _NOTHING)
     drives = tuple(qmp.drives(answers)) if answers else ()
+    backends = tuple(backends)
+    vdevs = {backend.vdev for backend in backends}
     for backend in backends:
         said = configured.get(backend.vdev)
         volume = _volume(volumes, backend.path, outputs.links.get(backend.path, ""))
         path = lvm.path(volume) if volume else outputs.links.get(backend.path, backend.path)
-        drive = _drive(drives, backend) if backend.kind == "qdisk" else None
+        drive = _drive(drives, backend, vdevs) if backend.kind == "qdisk" else None
         image = images.get(path)
         sizes = (drive.capacity if drive else 0, backend.capacity, volume.size if volume else 0)
         yield Disk(
@@ -127,10 +131,14 @@ def _volume(volumes: tuple[Volume, ...], *names: str) -> Volume | None:
     return next((each for each in volumes if {lvm.path(each), lvm.mapper_path(each)} & set(names)), None)
 
 
-def _drive(drives: tuple[qmp.Drive, ...], backend: xenstore.Backend) -> qmp.Drive | None:
-    """Return the drive through which the guest uses the disk now: an HVM guest has both until its drivers are up."""
+def _drive(drives: tuple[qmp.Drive, ...], backend: xenstore.Backend, vdevs: set[str]) -> qmp.Drive | None:
+    """Return the drive through which the guest uses the disk now: an HVM guest has both until its drivers are up.
+
+    vdevs: of all disks of the domain. Beside an hda an xvda is not emulated.
+    """
     plain = next((drive for drive in drives if not drive.device and drive.vdev == backend.vdev), None)
-    emulated = next((drive for drive in drives if drive.device in _EMULATED.get(backend.vdev, ())), None)
+    names = () if backend.vdev.replace("xvd", "hd") in vdevs - {backend.vdev} else _EMULATED.get(backend.vdev, ())
+    emulated = next((drive for drive in drives if drive.device in names), None)
     return plain if emulated is None or (plain and backend.connected) else emulated
 
 

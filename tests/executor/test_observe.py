@@ -142,13 +142,22 @@ def test_a_disk_that_xen_s_block_backend_serves_has_no_nodes_though_qemu_has_its
 
 
 @pytest.mark.parametrize("connected,device", [(True, ""), (False, "ide0-hd0")])
-def test_an_hvm_guest_uses_the_emulated_drive_until_its_own_driver_is_connected(connected: bool, device: str) -> None:
-    drives = (Drive("ide0-hd0", "", (("#block1", "/a"),), 1), Drive("", "hda", (("hda-qcow2", "/a"),), 1))
-    backend = Backend("hda", "qdisk", 0, "qcow2:/a", True, False, 1, connected)
-    found = domains._drive(drives, backend)
+@pytest.mark.parametrize("vdev", ["hda", "xvda"])
+def test_an_hvm_guest_uses_the_emulated_drive_until_its_own_driver_is_connected(
+    vdev: str, connected: bool, device: str
+) -> None:
+    drives = (Drive("ide0-hd0", "", (("#block1", "/a"),), 1), Drive("", vdev, ((f"{vdev}-qcow2", "/a"),), 1))
+    backend = Backend(vdev, "qdisk", 0, "qcow2:/a", True, False, 1, connected)
+    found = domains._drive(drives, backend, {vdev, "xvdb"})
     assert found and found.device == device
-    assert domains._drive(drives[:1], backend) == drives[0]
-    assert domains._drive(drives[1:], backend) == drives[1]
+    assert domains._drive(drives[:1], backend, {vdev}) == drives[0]
+    assert domains._drive(drives[1:], backend, {vdev}) == drives[1]
+
+
+def test_beside_an_hda_an_xvda_is_not_emulated() -> None:
+    drives = (Drive("ide0-hd0", "", (("#block1", "/a"),), 1), Drive("", "xvda", (("xvda-qcow2", "/b"),), 1))
+    backend = Backend("xvda", "qdisk", 0, "qcow2:/b", True, False, 1, False)
+    assert domains._drive(drives, backend, {"hda", "xvda"}) == drives[1]
 
 
 def test_a_dying_domain_without_a_configuration_is_passed_over() -> None:
