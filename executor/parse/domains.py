@@ -14,8 +14,8 @@ from planner.facts import Disk, Domain, Image, Node, Process, Qemu, Volume
 
 MONITORS = "/var/run/xen"  # XEN_RUN_DIR of every distribution (m4/paths.m4)
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
-# What QEMU calls the emulated drives of an HVM guest: of the first disks, be they called hd or xvd (seen on Xen 4.20: xvda
-# is ide0-hd0), four by IDE or six by AHCI, and of sd disks (libxl's light/libxl_dm.c; QEMU's blockdev.c).
+# What QEMU calls the emulated drives of an HVM guest: of the first disks, be they called hd or xvd (seen on Xen 4.20:
+# xvda is ide0-hd0), four by IDE or six by AHCI, and of sd disks (libxl's light/libxl_dm.c; QEMU's blockdev.c).
 _IDE = ("ide0-hd0", "ide0-hd1", "ide1-hd0", "ide1-hd1")
 _EMULATED = {
     **{f"{bus}{letter}": (*_IDE[number : number + 1], f"ahcidisk-{number}") for bus in ("hd", "xvd")
