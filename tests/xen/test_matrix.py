@@ -11,7 +11,10 @@ FIVE: Disks = {
     "xvda": ("qcow2", "external"), "xvdb": ("qdisk", "copy"), "xvdc": ("loop", "copy"), "xvdd": ("thick", "lvm"),
     "xvde": ("thin", "lvm"),
 }  # fmt: skip
-FOUR: Disks = {vdev: FIVE[vdev] for vdev in ("xvda", "xvdc", "xvdd", "xvde")}  # as many as IDE has
+# As many as IDE has: xvda to xvdd.
+FOUR: Disks = {
+    "xvda": ("qcow2", "external"), "xvdb": ("loop", "copy"), "xvdc": ("thick", "lvm"), "xvdd": ("thin", "lvm"),
+}  # fmt: skip
 QCOW2: Disks = {
     "xvda": ("qcow2", "internal"), "xvdb": ("xfs", "reflink"), "xvdc": ("qcow2", "external"),
     "xvdd": ("swap", "{method: exclude, reason: swap}"),
