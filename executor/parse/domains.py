@@ -137,7 +137,9 @@ def _drive(drives: tuple[qmp.Drive, ...], backend: xenstore.Backend, vdevs: set[
     vdevs: of all disks of the domain. Beside an hda an xvda is not emulated.
     """
     plain = next((drive for drive in drives if not drive.device and drive.vdev == backend.vdev), None)
-    names = () if backend.vdev.replace("xvd", "hd") in vdevs - {backend.vdev} else _EMULATED.get(backend.vdev, ())
+    in_its_place = backend.vdev.replace("xvd", "hd")
+    hidden = in_its_place != backend.vdev and in_its_place in vdevs
+    names = () if hidden else _EMULATED.get(backend.vdev, ())
     emulated = next((drive for drive in drives if drive.device in names), None)
     return plain if emulated is None or (plain and backend.connected) else emulated
 

@@ -107,6 +107,11 @@ class Story:
         if "running" in self.state():
             self.domain.whole()
 
+    def delete_all(self) -> None:
+        """Delete what there is, the newest first: what others are based on can go after them alone."""
+        for snapshot in reversed(self.snapshots()):
+            self.delete(snapshot)
+
     def state(self) -> str:
         """Say running or off."""
         return "running" if self.domain.name in self.dom0.ask("xl list") else "off"

@@ -17,8 +17,7 @@ DISKS: Disks = {"xvda": ("qcow2", "external"), "xvdb": ("thick", "lvm")}
 def story(dom0: Dom0) -> Iterator[Story]:
     story = Story(dom0, "web01", "pvh", DISKS, "apply")
     yield story
-    for snapshot in reversed(story.snapshots()):
-        story.delete(snapshot)
+    story.delete_all()
     story.end()
 
 

@@ -21,8 +21,7 @@ LAST = pytest.param(r"([0-9]+)/\1\]", id="last")
 def story(dom0: Dom0) -> Iterator[Story]:
     story = Story(dom0, "web01", "pvh", DISKS, "apply")
     yield story
-    for snapshot in reversed(story.snapshots()):
-        story.delete(snapshot)
+    story.delete_all()
     story.end()
 
 
@@ -69,8 +68,7 @@ def test_compressed_memory_is_restored_through_a_pipe(dom0: Dom0, way: str, kind
     story.way = f"{way} script"
     story.domain.next(lines=5)
     story.back("one", "--discard-current")
-    for snapshot in reversed(story.snapshots()):
-        story.delete(snapshot)
+    story.delete_all()
     story.end()
 
 
@@ -181,7 +179,6 @@ def test_two_domains_at_once_and_one_by_two(story: Story, dom0: Dom0) -> None:
     codes = {name: text.split()[-1] for name, text in said.items()}
     assert codes["beside"] == "0", said
     assert sorted((codes["first"], codes["second"])) == ["0", "4"], said
-    other.delete("one")
-    for snapshot in story.snapshots():
-        story.delete(snapshot)
+    other.delete_all()
+    story.delete_all()
     other.end()

@@ -16,18 +16,17 @@ def flip(at: int) -> str:
     return f'python3 -c "{code}"'
 
 
-OURS = {flip(32)}  # xl's byte order, which xl refuses, and Xen's checker does not look at
-# What is done to a whole image -> whether it is still one, as far as its format can say.
+# What is done to a whole image -> whether it is still one, as far as its format can say, to us and to Xen's checker.
 BROKEN = {
-    "true": True,
-    f"truncate -s -1 {IMAGE}": False,
-    f"truncate -s -8 {IMAGE}": False,
-    f"truncate -s 60M {IMAGE}": False,
-    f"truncate -s 20 {IMAGE}": False,
-    f"truncate -s 0 {IMAGE}": False,
-    flip(5): False,  # xl's magic
-    flip(32): False,
-    flip(64 * 2**20 + 123): True,  # the contents of a page
+    "true": (True, True),
+    f"truncate -s -1 {IMAGE}": (False, False),
+    f"truncate -s -8 {IMAGE}": (False, False),
+    f"truncate -s 60M {IMAGE}": (False, False),
+    f"truncate -s 20 {IMAGE}": (False, False),
+    f"truncate -s 0 {IMAGE}": (False, False),
+    flip(5): (False, False),  # xl's magic
+    flip(32): (False, True),  # its byte order: xl refuses another, Xen's checker does not look at it
+    flip(64 * 2**20 + 123): (True, True),  # the contents of a page
 }
 
 
@@ -40,7 +39,7 @@ def test_ours_and_xens_look_agree(dom0: Dom0, kind: str) -> None:
         dom0.ask(f"cp {STORE}/web01/one/memory {IMAGE} && {change}")
         ours = dom0.ask(f"sh /root/script.sh --whole {IMAGE}; echo =$?", status=None)
         xens = dom0.ask(f"{CHECKER} <{IMAGE}; echo =$?", status=None)
-        if ("=0" in ours, "=0" in xens) != (whole, whole or change in OURS):
+        if ("=0" in ours, "=0" in xens) != whole:
             differ.append((change, ours[-300:], xens[-300:]))
     dom0.ask(f"rm {IMAGE}")
     story.delete("one")

@@ -18,20 +18,18 @@ DISKS: Disks = {"xvda": ("qcow2", "external"), "xvdb": ("thick", "lvm"), "xvdc":
 def stories(dom0: Dom0) -> Iterator[Callable[[], Story]]:
     """Yield what returns the domain of these tests; it is made when it is needed, and anew when the host was cleared
     since."""
-    made: list[Story] = []
-    cleared = -1
+    made: dict[int, Story] = {}  # how often the host had been cleared -> the domain since
 
     def current() -> Story:
-        nonlocal cleared
-        if cleared != dom0.cleared:
-            made[:], cleared = [Story(dom0, "web01", "pvh", DISKS, "apply")], dom0.cleared
-            made[0].take("one")
-        return made[0]
+        if dom0.cleared not in made:
+            story = made[dom0.cleared] = Story(dom0, "web01", "pvh", DISKS, "apply")
+            story.take("one")
+        return made[dom0.cleared]
 
     yield current
-    if made and cleared == dom0.cleared:
-        made[0].delete("one")
-        made[0].end()
+    if dom0.cleared in made:
+        current().delete("one")
+        current().end()
 
 
 @pytest.fixture
