@@ -17,7 +17,7 @@ from executor.monitors import nobody_listens
 from executor.perform import AfterEnd, Performer
 from executor.programs import Watch
 from executor.signals import Signals
-from planner.commands import Command, Compact
+from planner.commands import Command, Compact, Release
 from planner.plan import Plan, Step, introduced, monitors, no_return, rollback
 
 Kind = Literal["step", "progress", "undo", "trouble", "end", "hand"]
@@ -68,7 +68,7 @@ class _Noted(Watch):
             return
         if word == "end":
             # It has stood still for some time: its last pages and its devices have come since. Nothing says how long.
-            self.run.stopped, self.run.least = time.monotonic(), "at least "
+            self.run.stopped = time.monotonic()
         text = migrate.shown(word, numbers, self.run.plan.domains[0].memory)
         self.run.tell("step" if word == "end" else "progress", text)
 
@@ -78,6 +78,7 @@ class Run:
     """One run of a plan; `tell` is told each thing worth saying, as a kind and a text.
 
     ended: the domain has, or the machine, since the plan was cut off, and it has not been started again.
+    stopped, let_go: when the guest was, by time.monotonic(); 0 if it was not. The second of a live capture alone.
     """
 
     plan: Plan
@@ -88,7 +89,7 @@ class Run:
     committed: bool = False
     step: int = 0
     stopped: float = 0
-    least: str = ""
+    let_go: float = 0
     heedless: bool = False
     ended: bool = False
     performer: Performer = field(init=False)
@@ -174,14 +175,18 @@ class Run:
         if step.number == thaw:
             self.signals.held = False
             if self.stopped:
-                spent = time.monotonic() - self.stopped
-                self.tell("end", f"the guest runs; it stood still for {self.least}{spent:.2f} s")
+                least = "at least " if self.let_go else ""
+                spent = (self.let_go or time.monotonic()) - self.stopped
+                self.tell("end", f"the guest runs; it stood still for {least}{spent:.2f} s")
 
     def _do(self, command: Command, *, again: bool = False) -> None:
         """Do a command, or what may be left of it. A signal ends what is not needed, not the plan."""
         needed = not isinstance(command, Compact)
         if needed:
             self._look_up()
+        if isinstance(command, Release):
+            # Where xl has another step to go before the guest goes on; that it has ended, when it runs, is seen later.
+            self.let_go = time.monotonic()
         (self.performer.do_again if again else self.performer.do)(command)
         if needed and not again:
             self._look_up()
