@@ -12,7 +12,8 @@ from schema.diagnostic import Diagnostic
 class Running:
     """A process as /proc shows it: field 22 of stat, and where its exe and its standard output (fd/1) point.
 
-    monitor: of a device model the path of its second monitor, as its command line has it.
+    Of a device model, as its command line has it: monitor, the path of its second monitor; restored, whether its guest
+    had run before.
     """
 
     pid: int
@@ -20,6 +21,7 @@ class Running:
     exe: str
     stdout: str = ""
     monitor: str = ""
+    restored: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from planner.draft import Draft
 from planner.facts import Facts, Record
 from planner.offline import offline_facts
 from planner.plan import Plan, Verb
+from planner.refusals import refuse_starting
 from planner.revert import revert
 from schema.diagnostic import Diagnostic, Refused
 from schema.spec import Spec
@@ -56,7 +57,9 @@ def compile_plan(
             revert(draft, discard=discard_current, allow_drift=allow_drift)
         case "delete":
             delete(draft)
-    return draft.plan()
+    plan = draft.plan()
+    refuse_starting(draft, plan)
+    return plan
 
 
 def _unknown(spec: Spec, facts: Facts) -> Diagnostic:

@@ -96,7 +96,8 @@ class Domain:
     """A domain, running or not: memory in bytes; `domid` is None when it is off.
 
     xl_monitor: the xl process that restarts the domain on reboot. devices: what no snapshot can hold (PCI, vTPM).
-    config: path of the file it was created from, "" if not known.
+    config: path of the file it was created from, "" if not known. starting: an HVM guest may yet go over from emulated
+    drives to those of its PV drivers.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Domain:
     xl_monitor: Process | None = None
     qemu: Qemu | None = None
     config: str = ""
+    starting: bool = False
 
 
 @dataclass(frozen=True, slots=True)

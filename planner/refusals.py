@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from planner.draft import Draft
+from planner.plan import Plan, monitors
+from schema.diagnostic import Refused
 
 _CREATE: dict[str, tuple[str, str]] = {
     "paused": (
@@ -85,6 +87,25 @@ def refuse_features(draft: Draft) -> None:
             "wait for its end, or cancel it",
             "domain",
         )
+
+
+def refuse_starting(draft: Draft, plan: Plan) -> None:
+    """Raise Refused if the plan asks QEMU for anything while the guest may yet go over to its PV drivers.
+
+    QEMU has each image open twice until then, once for either kind of drive (light/libxl_dm.c; seen on 4.20), and only
+    one of the two can be worked on: the guest would write to a frozen image by the other, or by clusters shared since.
+    """
+    domain = draft.domain
+    if not domain.starting or not monitors(plan):
+        return
+    draft.refuse(
+        "the guest is still starting",
+        f"{domain.name} reads its disks by the emulated drives, its PV drivers are not up, and it has hardly written"
+        " anything: should it go over to them now, what QEMU did to its disks would not hold for the new ones",
+        "wait until its system is up, then plan again",
+        "domain",
+    )
+    raise Refused(draft.refusals)
 
 
 def refuse_compressed(draft: Draft, *path: str) -> None:

@@ -74,6 +74,8 @@ async def _questions(client: Any) -> dict[str, str]:
         said[qmp.GRAPH] = await client.execute(qmp.GRAPH)
     except ExecuteError:  # QEMU before 4.0; the chains are followed by file names then
         pass
+    if any(drive["device"] and "inserted" in drive for drive in said[qmp.BLOCK]):  # an emulated one
+        said[qmp.WRITES] = await client.execute(qmp.WRITES)
     said[qmp.VDEVS] = {}
     for drive in said[qmp.BLOCK]:
         device = drive.get("qdev", "")

@@ -57,7 +57,7 @@ def _process(pid: int, exe: str, device_model: bool) -> Running | None:
         stdout = os.readlink(folder / "fd/1")
     except OSError:
         stdout = ""
-    return Running(pid, int(fields[19]), exe, stdout, _monitor(words))
+    return Running(pid, int(fields[19]), exe, stdout, _monitor(words), "-incoming" in words)
 
 
 def _monitor(words: list[str]) -> str:

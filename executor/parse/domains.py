@@ -22,6 +22,8 @@ _EMULATED = {
        for number, letter in enumerate("abcdef")},
     **{f"sd{letter}": (f"scsi0-hd{number}",) for number, letter in enumerate("abcd")},
 }  # fmt: skip
+# A boot loader writes a few sectors (GRUB its environment, Windows' its boot status), an operating system much more.
+_FEW = 32
 
 
 def domains(outputs: Outputs, images: Mapping[str, Image], volumes: tuple[Volume, ...]) -> Iterator[Domain]:
@@ -39,18 +41,21 @@ def domains(outputs: Outputs, images: Mapping[str, Image], volumes: tuple[Volume
             raise unreadable(xl.LONG, config.type, f"an unknown type of domain ({config.name})")
         asked = row.state == "running" and xenstore.asked_to_shut_down(store, row.domid)
         backends = xenstore.backends(store, row.domid, numbers.get(row.domid, ()))
+        disks = tuple(_disks(outputs, config, backends, images, volumes))
+        process = _device_model(outputs, config, xenstore.device_model(store, row.domid))
         yield Domain(
             name=config.name,
             uuid=row.uuid or store.get(f"/local/domain/{row.domid}/vm", "").removeprefix("/vm/"),
             type=config.type,  # type: ignore[arg-type]  # one of the three literals, as was just proved
             state="shutting-down" if asked else row.state,
             memory=config.memory,
-            disks=tuple(_disks(outputs, config, backends, images, volumes)),
+            disks=disks,
             domid=row.domid,
             vnuma=config.vnuma,
             devices=config.devices,
             xl_monitor=xl_monitor(outputs.processes, config.name),
-            qemu=_qemu(outputs, config, xenstore.device_model(store, row.domid)),
+            qemu=_qemu(outputs, config, process),
+            starting=_starting(outputs, config, process, disks),
         )
 
 
@@ -77,18 +82,32 @@ def monitor(process: Running, domid: int) -> str:
     return told if told.startswith("/") and told.endswith(f"/{name}") else f"{MONITORS}/{name}"
 
 
-def _qemu(outputs: Outputs, config: xl.Configuration, pid: int | None) -> Qemu | None:
-    if pid is None:
-        return None
+def _device_model(outputs: Outputs, config: xl.Configuration, pid: int | None) -> Running | None:
     process = next((process for process in outputs.processes if process.pid == pid), None)
-    if process is None:
+    if pid is not None and process is None:
         raise unreadable(xenstore.LS, str(pid), f"the device model of {config.name} is no process of this host")
-    who = Process(pid, process.started, process.exe)
+    return process
+
+
+def _qemu(outputs: Outputs, config: xl.Configuration, process: Running | None) -> Qemu | None:
+    if process is None:
+        return None
+    who = Process(process.pid, process.started, process.exe)
     answers = outputs.qmp.get(config.domid)
     if answers is None:  # it does not answer: its disks have no nodes then, and no plan relies on it
         return Qemu(who, "", "", "unreachable", config.dm_restrict)
     where = monitor(process, config.domid)
     return Qemu(who, qmp.version(answers), where, qmp.status(answers), config.dm_restrict, qmp.jobs(answers))
+
+
+def _starting(outputs: Outputs, config: xl.Configuration, process: Running | None, disks: tuple[Disk, ...]) -> bool:
+    """Say whether the guest uses emulated drives and may yet go over to those of its PV drivers, as it does when it
+    starts: it has hardly written through them, and was not restored."""
+    emulated = {disk.device for disk in disks if disk.device}
+    answers = outputs.qmp.get(config.domid, _NOTHING)
+    if not emulated or qmp.WRITES not in answers or (process and process.restored):
+        return False
+    return qmp.writes(answers, emulated) < _FEW
 
 
 def _disks(

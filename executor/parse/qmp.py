@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from executor.parse.qemu_img import plain_name
 from executor.parse.unreadable import member, read_json, unreadable
 
 BLOCK = "query-block"
+WRITES = "query-blockstats"
 NODES = "query-named-block-nodes"
 JOBS = "query-block-jobs"
 STATUS = "query-status"
@@ -99,6 +100,12 @@ def _by_name(named: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
             case [_, _, *_] as several:
                 raise unreadable(NODES, str(several), f"several nodes are called {backing!r}: ask for {GRAPH} too")
     return below
+
+
+def writes(answers: Mapping[str, str], devices: Collection[str]) -> int:
+    """Return how many times the guest has written through drives with these names since QEMU was started."""
+    said = [each for each in _answer(answers, WRITES) if each.get("device") in devices]
+    return sum(member(WRITES, each, "stats", "wr_operations") for each in said)
 
 
 def jobs(answers: Mapping[str, str]) -> tuple[str, ...]:

@@ -11,11 +11,11 @@ import pytest
 
 from executor.observe import facts, facts_document
 from executor.outputs import Outputs, Running
-from executor.parse import domains
+from executor.parse import domains, xl
 from executor.parse.domains import xl_monitor
-from executor.parse.qmp import Drive
+from executor.parse.qmp import WRITES, Drive
 from executor.parse.xenstore import Backend
-from planner.facts import Node, facts_from_json
+from planner.facts import Disk, Node, facts_from_json
 from schema.diagnostic import Refused
 from tests.executor.recordings import HOSTS, outputs
 
@@ -158,6 +158,26 @@ def test_beside_an_hda_an_xvda_is_not_emulated() -> None:
     drives = (Drive("ide0-hd0", "", (("#block1", "/a"),), 1), Drive("", "xvda", (("xvda-qcow2", "/b"),), 1))
     backend = Backend("xvda", "qdisk", 0, "qcow2:/b", True, False, 1, False)
     assert domains._drive(drives, backend, {"hda", "xvda"}) == drives[1]
+
+
+@pytest.mark.parametrize(
+    "device,restored,writes,starting",
+    [
+        ("ide0-hd0", False, 4, True),
+        ("ide0-hd0", False, 900, False),  # its system is at work
+        ("ide0-hd0", True, 0, False),  # it was at work before
+        ("", False, 0, False),
+    ],
+)
+def test_an_hvm_guest_that_has_hardly_written_may_yet_go_over_to_its_own_drivers(
+    device: str, restored: bool, writes: int, starting: bool
+) -> None:
+    said = outputs("xen-4.17")
+    win = next(config for config in xl.configurations(said.xl_list_long) if config.name == "win")
+    stats = [{"device": name, "stats": {"wr_operations": count}} for name, count in (("ide0-hd0", writes), ("", 900))]
+    asked = replace(said, qmp={win.domid: {WRITES: json.dumps(stats)}})
+    disk = Disk("hda", "qdisk", "qcow2", "/a", "/a", 1, device=device)
+    assert domains._starting(asked, win, Running(1, 2, "", restored=restored), (disk,)) == starting
 
 
 def test_a_dying_domain_without_a_configuration_is_passed_over() -> None:

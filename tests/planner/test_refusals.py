@@ -78,6 +78,26 @@ def test_a_running_block_job_is_named() -> None:
     assert "commit0" in refused("create", spec(), facts(replace(there, qemu=replace(there.qemu, jobs=("commit0",)))))
 
 
+@pytest.mark.parametrize("verb,snapshot", [("create", "two"), ("delete", "before-upgrade")])
+def test_a_guest_that_may_yet_go_over_to_its_pv_drivers_has_no_disk_that_qemu_is_asked_for(
+    verb: Verb, snapshot: str
+) -> None:
+    there = taken(spec(), facts(domain(type="hvm")))
+    there = replace(there, domains=(replace(there.domains[0], starting=True),))
+    assert "the guest is still starting: web01" in refused(verb, spec(snapshot), there)
+
+
+def test_it_is_reverted_by_programs_that_need_no_qemu() -> None:
+    there = taken(spec(), facts(domain(type="hvm")))
+    there = replace(there, domains=(replace(there.domains[0], starting=True),))
+    assert compile_plan("revert", spec(), there).steps
+
+
+def test_it_has_a_snapshot_that_qemu_is_not_asked_for() -> None:
+    there = facts(replace(domain(disks=(raw(),)), starting=True))
+    assert compile_plan("create", spec(disks=()), there).steps
+
+
 def test_an_unknown_domain_names_those_that_exist() -> None:
     said = refused("create", replace(spec(), domain="web1"), facts())
     assert "dom0 has no domain web1; it has web01 (did you mean 'web01'?)" in said

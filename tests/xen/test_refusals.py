@@ -145,6 +145,20 @@ def test_a_domain_with_a_vnuma_configuration(story: Story) -> None:
     story.domain.whole()
 
 
+def test_an_hvm_guest_that_is_still_starting(dom0: Dom0) -> None:
+    """It is held before its first instruction, and has not said yet whether it will use its PV drivers."""
+    story = Story(dom0, "web02", "hvm", {"xvda": ("qcow2", "external")}, "apply")
+    story.take("one")
+    story.off()
+    dom0.ask(f"xl create -p {story.domain.cfg}")
+    said = refused(story, "delete", "one")
+    assert "the guest is still starting" in said, said
+    dom0.ask(f"xl unpause {story.domain.name}")
+    story.domain.whole(lines=4)
+    story.delete("one")
+    story.end()
+
+
 @contextmanager
 def filled(dom0: Dom0, fill: str, empty: str) -> Iterator[None]:
     dom0.ask(fill)
