@@ -63,7 +63,7 @@ def facts(names: Collection[str], stores: Collection[str]) -> tuple[Facts, list[
 
 
 def _outputs(names: Collection[str], stores: Collection[str]) -> Outputs:
-    from executor.look import observe
+    from executor.look.host import observe
 
     return observe(names, stores)
 

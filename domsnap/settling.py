@@ -22,9 +22,9 @@ def status(domain: str, store: str, *, as_json: bool) -> int:
     """Print each plan that did not come to its end, each xl monitor that was left held and each domain that was left
     suspended, and what to do; 0 if there is none, else 6."""
     from executor import lock
+    from executor.left import suspended
     from executor.look.processes import stopped_monitors
     from executor.migrate import by_library
-    from executor.recover import suspended
 
     left = _unfinished(domain, store)
     rows = [(past, lock.holder(past.plan.domains[0].uuid)) for _, past in left]
@@ -91,7 +91,7 @@ def boot(stores: Collection[str], *, as_json: bool) -> int:
 
 
 def _unfinished(domain: str, store: str) -> list[tuple[Path, Past]]:
-    from executor.recover import unfinished
+    from executor.left import unfinished
 
     try:
         return list(unfinished(store, domain))

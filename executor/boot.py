@@ -10,7 +10,8 @@ from executor.apply import Run, Tell
 from executor.companion import Failed
 from executor.ended import finish
 from executor.journal import Past
-from executor.recover import domid_of, unfinished
+from executor.left import unfinished
+from executor.recover import domid_of
 from executor.signals import caught
 
 

@@ -1,35 +1,18 @@
-"""What a killed domsnap has left: found by its journal, and finished or undone."""
+"""What a killed domsnap has left, finished or undone by its journal."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from contextlib import suppress
-from glob import escape
 from pathlib import Path
 
 from executor import journal, lock, programs
 from executor.apply import Run, Tell
 from executor.companion import Failed
 from executor.ended import finish, has_ended
-from executor.journal import FOLDER, Journal, Past, started
-from executor.parse import xl
+from executor.journal import Journal, Past, started
 from executor.signals import Signals, caught
 from schema.diagnostic import Diagnostic, Refused
-
-
-def unfinished(store: str, domain: str = "") -> Iterator[tuple[Path, Past]]:
-    """Yield the journals of plans that did not come to their end, of one domain or of all, with what they say.
-
-    One that ended with 6 counts as long as no other plan of the domain began after it: whoever finished it by hand goes
-    on with the next.
-    """
-    for folder in sorted(Path(store).glob(f"{escape(domain) or '*'}/{FOLDER}")):
-        all_of_it = [(path, journal.read(path)) for path in sorted(folder.glob("*.jsonl"))]
-        latest = max((past.since for _, past in all_of_it), default="")
-        for path, past in all_of_it:
-            if past.status is None or (past.open and past.since == latest):
-                yield path, past
 
 
 def resume(path: Path, tell: Tell) -> int:
@@ -87,16 +70,6 @@ def domid_of(uuid: str) -> int | None:
         if uuid in words and len(words) > 1 and words[1].isdigit():
             return int(words[1])
     return None
-
-
-def suspended() -> list[tuple[str, int]]:
-    """Return the name and number of each domain that stands suspended, as one does whose xl was killed; none where xl
-    does not say."""
-    try:
-        done = programs.start(("xl", "list"))
-        return [(row.name, row.domid) for row in xl.rows(done.out) if row.state == "suspended"]
-    except (Failed, Refused):
-        return []
 
 
 def _ended(past: Past) -> bool:

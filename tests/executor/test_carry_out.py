@@ -12,7 +12,7 @@ import pytest
 
 from executor import journal, lock
 from executor.carry_out import trust
-from executor.recover import unfinished
+from executor.left import unfinished
 from planner.plan import Plan
 from schema.diagnostic import Refused
 from tests.conftest import Survived

@@ -22,7 +22,7 @@ from domsnap.door import run
 from domsnap.planning import Request, plans
 from executor import observe as reading
 from executor.look import ask as funnel
-from executor.look import observe
+from executor.look.host import observe
 from executor.look.monitors import ask_qemus
 from executor.look.processes import processes
 from executor.look.sharing import shares_blocks
