@@ -11,6 +11,7 @@ import pytest
 
 from tests.xen.dom0 import Dom0
 from tests.xen.story import Disks, Story
+from tests.xen.test_failures import meanwhile
 
 DISKS: Disks = {"xvda": ("qcow2", "external"), "xvdb": ("thin", "lvm"), "xvdc": ("loop", "copy")}
 # A step is named by the regular expression of what stands in its brackets. How many there are differs between releases.
@@ -132,15 +133,6 @@ def power_cut(story: Story) -> None:
         story.delete(snapshot)
 
 
-def killed_at(command: str, step: str) -> str:
-    """Return a line of shell that runs domsnap and kills it when it says that a step begins; its guardian may say that
-    once more."""
-    return (
-        f"rm -f /run/said; mkfifo /run/said; {command} >/run/said 2>&1 & pid=$!; begins='^\\[{step}'; "
-        'while read -r line; do echo "$line"; [[ $line =~ $begins ]] && kill -9 $pid 2>&-; done </run/said; true'
-    )
-
-
 @pytest.mark.parametrize("step", ["3/", "11/", "13/", "15/", "17/", LAST])
 @pytest.mark.parametrize("verb", ["create", "revert"])
 def test_an_apply_that_is_killed_leaves_a_guest_that_runs(story: Story, verb: str, step: str) -> None:
@@ -148,7 +140,7 @@ def test_an_apply_that_is_killed_leaves_a_guest_that_runs(story: Story, verb: st
         story.take("one")
         story.domain.next(lines=6)
     count = story.domain.whole().count if verb == "create" else story.at["one"]
-    said = story.dom0.ask(killed_at(story.command(verb, "one"), step))
+    said = meanwhile(story, verb, "one", step, "kill -9 $pid", status=None)
     # The last step of all may be faster than what is to kill it.
     faster = step in LAST.values and said.rstrip().endswith("done")
     assert "its guardian lets the guest run on" in said or faster, said

@@ -49,7 +49,7 @@ def test_its_receiver_is_killed_in_the_window(dom0: Dom0, kind: str) -> None:
         story,
         "create",
         "one",
-        IN_THE_WINDOW,
+        f".*{IN_THE_WINDOW}",
         "pkill -9 -f '^[^ ]*python[^ ]* .*[r]eceive.py '; sleep 3; xl list web01",
         status=None,
     )
@@ -63,7 +63,7 @@ def test_its_receiver_is_killed_in_the_window(dom0: Dom0, kind: str) -> None:
 def test_its_xl_is_killed_in_the_window(dom0: Dom0, kind: str) -> None:
     """Nobody lets the guest go on then but domsnap: by `xl resume`, or before 4.20 by Xen's library."""
     story = Story(dom0, "web01", kind, DISKS, "live")
-    said = meanwhile(story, "create", "one", IN_THE_WINDOW, "pkill -9 -f '^xl migrate'", status=None)
+    said = meanwhile(story, "create", "one", f".*{IN_THE_WINDOW}", "pkill -9 -f '^xl migrate'", status=None)
     assert said.rstrip().endswith("done"), said
     assert "nothing" in dom0.ask("domsnap status")
     story.domain.whole(lines=4)
@@ -80,7 +80,7 @@ def test_apply_is_killed(dom0: Dom0, kind: str, step: str) -> None:
     story = Story(dom0, "web01", kind, DISKS, "live")
     count = story.domain.whole().count
     act = "sleep 1; kill -9 $pid"
-    meanwhile(story, "create", "one", step, act, status=None)
+    meanwhile(story, "create", "one", f".*{step}", act, status=None)
     story.domain.whole(lines=4)
     dom0.ask("domsnap status; domsnap abort web01", status=None)
     assert "nothing" in dom0.ask("domsnap status")
