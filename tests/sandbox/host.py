@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Self
 from unittest.mock import patch
 
-from executor import look, observe
+from executor import observe
+from executor.look.host import observe as look
 from executor.script import script
 from planner import facts as observed
 from planner.facts import Facts, Process, Record
@@ -221,7 +222,7 @@ class Sandbox:
         """Return what domsnap sees of this host. Of another host's domain of the same name, on the same machine at the
         same time, it may see the xl monitor: here it is always our own."""
         with patch.dict(os.environ, self.environment):
-            seen = observe.facts(look.observe(names, [str(self.store)]))
+            seen = observe.facts(look(names, [str(self.store)]))
         return replace(seen, domains=tuple(self._our_own(each) for each in seen.domains))
 
     def _our_own(self, seen: observed.Domain) -> observed.Domain:
