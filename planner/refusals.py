@@ -102,7 +102,7 @@ def refuse_starting(draft: Draft, plan: Plan) -> None:
         "the guest is still starting",
         f"{domain.name} reads its disks by the emulated drives, its PV drivers are not up, and it has hardly written"
         " anything: should it go over to them now, what QEMU did to its disks would not hold for the new ones",
-        "wait until its system is up, then plan again",
+        "wait until its system is up and has written something, then plan again",
         "domain",
     )
     raise Refused(draft.refusals)
