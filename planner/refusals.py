@@ -22,7 +22,14 @@ _CREATE: dict[str, tuple[str, str]] = {
     "crashed": ("xl cannot save a crashed domain: it hangs for 60 s", "destroy it and start it again"),
     "rebooting": ("it is rebooting", "wait until it has started again, then plan again"),
     "dying": ("it is being destroyed", "wait until it is gone"),
-    "shutting-down": ("it is shutting down: a snapshot now would hold a half-stopped guest", "wait until it is off"),
+    # xl takes back no request that the guest has not answered when it gives it up after 60 s (seen on 4.20).
+    "shutting-down": (
+        "it is shutting down: a snapshot now would hold a half-stopped guest",
+        (
+            "wait until it is off; a request that its guest never heard stays until it is taken back: "
+            "xenstore-write /local/domain/{domid}/control/shutdown ''"
+        ),
+    ),
     "off": (
         "it has no memory to save, and a snapshot is memory and disks at one instant",
         "start it, or copy its disks by hand",
