@@ -64,7 +64,8 @@ class Story:
             assert float(own[2]) < gap + 1 if own[1] else gap < float(own[2]) + 2, (own[0], gap)
 
     def image(self, snapshot: str) -> str:
-        """Return the path of a snapshot's memory image: by its record, since it may have been made smaller."""
+        """Return the path of a snapshot's memory image: by its record, since it may have been made smaller. Of a
+        domain that was off it is empty."""
         record = json.loads(self.dom0.ask(f"cat {STORE}/{self.domain.name}/{snapshot}/record.json"))
         return str(record["memory"])
 
@@ -145,7 +146,8 @@ class Story:
                 continue
             self.walked.add(snapshot)
             # From a file: of a pipe it takes what there is at the moment for all that there is.
-            self.dom0.ask(f"{CHECKER} <{self.plain(snapshot)}")
+            if image := self.plain(snapshot):
+                self.dom0.ask(f"{CHECKER} <{image}")
 
     def end(self) -> None:
         """End the domain and its disks; nothing else may be left of it."""

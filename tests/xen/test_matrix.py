@@ -35,7 +35,7 @@ CELLS: dict[str, tuple[str, Disks, str, str]] = {
     "pv qcow2 apply": ("pv", QCOW2, "apply", THERE_AND_BACK),
     "hvm qcow2 script": ("hvm", QCOW2, "script", "+one +two <<one -two <<one -one"),
     "hvm-ide qcow2 apply": ("hvm-ide", QCOW2_WITHOUT_SWAP, "apply", THERE_AND_BACK),
-    "pvh volumes apply": ("pvh", SERVED_BY_NO_QEMU, "apply", "+one off <one <<one -one"),
+    "pvh volumes apply": ("pvh", SERVED_BY_NO_QEMU, "apply", "+one off <one <<one -pre-revert-1 -one"),
     "pv volumes script": ("pv", SERVED_BY_NO_QEMU, "script", "+one off on <one -pre-revert-1 -one"),
     "hvm volumes apply": ("hvm", SERVED_BY_NO_QEMU, "apply", THERE_AND_BACK),
     "pv alone script": ("pv", {"xvda": ("qcow2", "internal")}, "script", "+one off on <one <<one -pre-revert-1 -one"),
