@@ -17,7 +17,6 @@ from tests.xen.test_failures import meanwhile
 DISKS: Disks = {"xvda": ("qcow2", "external"), "xvdb": ("thin", "lvm"), "xvdc": ("loop", "copy")}
 # A step is named by the regular expression of what stands in its brackets. How many there are differs between releases.
 LAST = pytest.param(r"([0-9]+)/\1\]", id="last")
-SMOKE = pytest.mark.smoke
 
 
 @pytest.fixture
@@ -38,7 +37,7 @@ def test_a_guest_that_starts_anew_finds_what_it_has_written(story: Story) -> Non
         story.domain.again(f"xl reboot {story.domain.name}")
 
 
-@SMOKE
+@pytest.mark.smoke
 def test_a_guest_at_work_goes_back_to_files_that_are_whole(dom0: Dom0) -> None:
     """It writes to an ext4 and to its memory all the time. It reads its files back, all of them when it starts."""
     disks = {"xvda": ("qcow2", "external"), "xvdb": ("files", "lvm")}
@@ -95,7 +94,7 @@ def goes_on(story: Story, count: int, kept: set[str]) -> None:
         story.back(snapshot, "--discard-current")
 
 
-@pytest.mark.parametrize("step", ["5/", "11/", pytest.param("14/", marks=SMOKE), "18/", LAST])
+@pytest.mark.parametrize("step", ["5/", "11/", pytest.param("14/", marks=pytest.mark.smoke), "18/", LAST])
 def test_a_power_cut_during_create(story: Story, step: str) -> None:
     count = story.domain.whole().count
     stop_at(story, story.command("create", "one"), step)
@@ -103,7 +102,7 @@ def test_a_power_cut_during_create(story: Story, step: str) -> None:
     goes_on(story, count, set())
 
 
-@pytest.mark.parametrize("step", ["5/", pytest.param("13/", marks=SMOKE), "16/", "18/"])
+@pytest.mark.parametrize("step", ["5/", pytest.param("13/", marks=pytest.mark.smoke), "16/", "18/"])
 def test_a_power_cut_during_revert(story: Story, step: str) -> None:
     story.take("one")
     story.domain.next(lines=6)
@@ -112,7 +111,7 @@ def test_a_power_cut_during_revert(story: Story, step: str) -> None:
     goes_on(story, story.at["one"], {"one"})
 
 
-@pytest.mark.parametrize("step", ["3/", "5/", "7/"])
+@pytest.mark.parametrize("step", ["3/", pytest.param("5/", marks=pytest.mark.smoke), "7/"])
 def test_a_power_cut_during_delete(story: Story, step: str) -> None:
     story.take("one")
     story.take("two")

@@ -52,7 +52,7 @@ CELLS: dict[str, tuple[str, Disks, str, str]] = {
 }
 
 
-SMOKE = ("pv qcow2 apply", "pvh external and thin live")
+SMOKE = ("pv qcow2 apply", "pvh external and thin live", "hvm external and thin live")
 
 
 @pytest.mark.parametrize("cell", [pytest.param(cell, marks=[pytest.mark.smoke] * (cell in SMOKE)) for cell in CELLS])

@@ -23,7 +23,7 @@ def observed(dom0: Dom0) -> Facts:
     return facts_from_json(read_json("facts", dom0.ask("domsnap observe").encode(), "observed"))
 
 
-@pytest.mark.parametrize("kind", ["pv", "pvh", "hvm", "hvm-ide"])
+@pytest.mark.parametrize("kind", ["pv", pytest.param("pvh", marks=pytest.mark.smoke), "hvm", "hvm-ide"])
 def test_a_domain_has_what_its_configuration_says(dom0: Dom0, kind: str, release: str) -> None:
     domain = made(dom0, kind, FOUR if kind == "hvm-ide" else DISKS)
     facts = observed(dom0)

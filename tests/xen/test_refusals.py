@@ -55,7 +55,9 @@ STATES = {
 }
 
 
-@pytest.mark.parametrize("change", STATES)
+@pytest.mark.parametrize(
+    "change", [pytest.param(change, marks=[pytest.mark.smoke] * (change == "xl pause {name}")) for change in STATES]
+)
 def test_a_domain_in_an_odd_state(story: Story, change: str) -> None:
     name, ended = story.domain.name, "pause" not in change
     if ended:
@@ -124,6 +126,7 @@ def test_a_domain_that_is_dying(story: Story) -> None:
     story.domain.whole()
 
 
+@pytest.mark.smoke
 def test_a_domain_whose_name_is_a_number(story: Story) -> None:
     """To xl it would be a domid."""
     number = story.domain.domid()
@@ -136,6 +139,7 @@ def test_a_domain_whose_name_is_a_number(story: Story) -> None:
     story.domain.whole()
 
 
+@pytest.mark.smoke
 def test_a_domain_with_a_vnuma_configuration(story: Story) -> None:
     story.off()
     cfg = story.dom0.ask(f"cat {story.domain.cfg}")
@@ -150,6 +154,7 @@ def test_a_domain_with_a_vnuma_configuration(story: Story) -> None:
     story.domain.whole()
 
 
+@pytest.mark.smoke
 def test_an_hvm_guest_that_is_still_starting(dom0: Dom0) -> None:
     """It is held before its first instruction, and has not said yet whether it will use its PV drivers."""
     story = Story(dom0, "web02", "hvm", {"xvda": ("qcow2", "external")}, "apply")
@@ -173,6 +178,7 @@ def filled(dom0: Dom0, fill: str, empty: str) -> Iterator[None]:
         dom0.ask(empty)
 
 
+@pytest.mark.smoke
 def test_a_full_volume_group(story: Story) -> None:
     with filled(story.dom0, "lvcreate -qq -y -Zn -Wn -l 100%FREE -n filler vg0", "lvremove -qq -y vg0/filler"):
         said = refused(story, "create", "two")
@@ -180,6 +186,7 @@ def test_a_full_volume_group(story: Story) -> None:
     story.domain.whole()
 
 
+@pytest.mark.smoke
 def test_a_thin_pool_that_is_nearly_full(story: Story) -> None:
     fill = "lvcreate -qq -y -V 300M --thinpool pool -n filler vg0 2>&-"
     fill += " && dd if=/dev/urandom of=/dev/vg0/filler bs=1M count=245"
