@@ -25,7 +25,8 @@ QCOW2_AND_THIN: Disks = {"xvda": ("qcow2", "external"), "xvdb": ("thin", "lvm")}
 SERVED_BY_NO_QEMU: Disks = {"xvda": ("thick", "lvm"), "xvdb": ("thin", "lvm")}
 # kind of domain, disks, way, what is done: +NAME create, <NAME revert, <<NAME revert and discard, -NAME delete, off, on
 THERE_AND_BACK = "+one <one -pre-revert-1 -one"
-BRANCHES = "+one +two +three <<one +four -two <<three -three -one <<four -four"
+# What two images stand on is refused to be deleted: the present is taken off one of them first.
+BRANCHES = "+one +two +three <<one +four -two <<three -three <<four -one <<four -four"
 CELLS: dict[str, tuple[str, Disks, str, str]] = {
     "pvh five apply": ("pvh", FIVE, "apply", "+one +two <one -two -pre-revert-1 -one"),
     "pv five script": ("pv", FIVE, "script", THERE_AND_BACK),
