@@ -60,12 +60,13 @@ class Qemu:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One image in QEMU's graph: QEMU's name for it, the file name QEMU knows (that of the moment it opened it), and
-    the path where that same file is found today."""
+    """One image in QEMU's graph: QEMU's name for it, the file name QEMU knows (that of the moment it opened it), the
+    path where that same file is found today, and QEMU's name for the node that is the file itself ("": not known)."""
 
     name: str
     file: str
     path: str
+    file_node: str = ""
 
 
 @dataclass(frozen=True, slots=True)

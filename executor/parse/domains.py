@@ -172,6 +172,6 @@ def _nodes(drive: qmp.Drive, path: str, images: Mapping[str, Image]) -> Iterator
     while path in images and path not in on_disk:
         on_disk.append(path)
         path = images[path].backing
-    known = [file for _, file in drive.nodes]
+    known = [file for _, file, _ in drive.nodes]
     today = on_disk if len(on_disk) == len(known) else known
-    yield from (Node(name, file, where) for (name, file), where in zip(drive.nodes, today, strict=True))
+    yield from (Node(*node[:2], where, node[2]) for node, where in zip(drive.nodes, today, strict=True))

@@ -24,13 +24,13 @@ VDEVS = "qom-get vdev"
 class Drive:
     """A disk as QEMU has it. device: QEMU's name, "" for a PV disk. vdev: the device's own answer, "" if it has none.
 
-    nodes: (node name, file name) of the chain, active image first; the names of files are those of the moment QEMU
-    opened them. capacity: bytes.
+    nodes: (node name, file name, name of the node that is the file itself) of the chain, active image first; the names
+    of files are those of the moment QEMU opened them, and the last is "" without QEMU's graph. capacity: bytes.
     """
 
     device: str
     vdev: str
-    nodes: tuple[tuple[str, str], ...]
+    nodes: tuple[tuple[str, str, str], ...]
     capacity: int
 
 
@@ -42,14 +42,16 @@ def drives(answers: Mapping[str, str]) -> Iterator[Drive]:
     x-debug-query-block-graph the chains are QEMU's own edges, without it they are followed by file names.
     """
     named = {member(NODES, node, "node-name"): node for node in _answer(answers, NODES)}
-    below = _edges(answers) if GRAPH in answers else _by_name(named)
+    below = _edges(answers, "backing") if GRAPH in answers else _by_name(named)
+    files = _edges(answers, "file") if GRAPH in answers else {}
     vdevs = _answer(answers, VDEVS) if VDEVS in answers else {}
     for drive in _answer(answers, BLOCK):
         inserted = drive.get("inserted")
         if inserted is None:
             continue
         root = member(BLOCK, inserted, "node-name")
-        chain = tuple((name, plain_name(named[name]["file"])) for name in _follow(root, below) if name in named)
+        names = [name for name in _follow(root, below) if name in named]
+        chain = tuple((name, plain_name(named[name]["file"]), files.get(name, "")) for name in names)
         if not chain:
             raise unreadable(NODES, answers[NODES], f"no node {root!r}, which query-block names")
         vdev = _whole(vdevs.get(drive.get("qdev", ""), "")) or _vdev_of_name(root)
@@ -77,12 +79,12 @@ def _follow(root: str, below: Mapping[str, str]) -> Iterator[str]:
         name = below.get(name)
 
 
-def _edges(answers: Mapping[str, str]) -> dict[str, str]:
-    """Return node -> backing node as QEMU's graph has it."""
+def _edges(answers: Mapping[str, str], kind: str) -> dict[str, str]:
+    """Return node -> its child of a kind as QEMU's graph has it: its backing node, or the file it lies in."""
     graph = _answer(answers, GRAPH)
     names = {node["id"]: node["name"] for node in member(GRAPH, graph, "nodes")}
     edges: Sequence[Mapping[str, Any]] = member(GRAPH, graph, "edges")
-    return {names[edge["parent"]]: names[edge["child"]] for edge in edges if edge["name"] == "backing"}
+    return {names[edge["parent"]]: names[edge["child"]] for edge in edges if edge["name"] == kind}
 
 
 def _by_name(named: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

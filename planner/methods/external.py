@@ -20,6 +20,7 @@ from planner.operations.overlay import (
 _OVERLAY = 2**20  # an empty qcow2 overlay takes 200 KiB; a mebibyte is asked for
 _LONG_CHAIN = 20
 _REOPENS = (6, 1)  # the QEMU that has blockdev-reopen
+_UNLOCKED = (9,)  # the QEMU that does without locks of iothreads: what it drops in a blockdev-reopen cannot end it
 
 
 class External(Method):
@@ -177,11 +178,22 @@ def _copy_down(target: Target, image: Image, child: Image) -> None:
                 f"delete the snapshot of {child.path} first, or shut {domain.name} down and delete then",
             )
             return
+        held = nodes[at].file_node if domain.qemu.release < _UNLOCKED else ""
+        if not held and domain.qemu.release < _UNLOCKED:
+            target.refuse(
+                "QEMU knows this image by another file's name",
+                f"{child.path} was opened as {nodes[at].file}, which is another image today, and these facts do not say"
+                f" by which node QEMU {domain.qemu.version} has it open",
+                f"observe {domain.name} anew, with this version of domsnap",
+            )
+            return
         file_node = names.node(domain, f"file {child.path}", target.vdev)
-        known = nodes[at + 1].name
-        draft.add(
-            TeachName(target.vdev, target.monitor, nodes[at].name, file_node, child.path, nodes[at].file, known), "jobs"
-        )
+        holder = names.node(domain, f"held {child.path}", target.vdev)
+        teach = TeachName(
+            target.vdev, target.monitor, nodes[at].name, file_node, child.path, nodes[at].file, nodes[at + 1].name,
+            held, holder,
+        )  # fmt: skip
+        draft.add(teach, "jobs")
     below = at + 2
     base_node = nodes[below].name if below < len(nodes) else ""
     job = names.job(domain, target.snapshot, target.vdev)

@@ -161,6 +161,10 @@ class TeachName(OnDisk):
     Whenever QEMU changes a node between reading and writing it opens the file by the name it knows; for an image whose
     path was taken over that is another image, which a job would overwrite while reporting success. Seen on QEMU 7.2 and
     10.0, and so is this way out: a file node of the true name put under the image by blockdev-reopen (QEMU 6.1).
+
+    held: the file node that the image has until then, where it must not go away in the middle of that: on a disk with
+    an iothread, as Xen's are, QEMU aborted ("qemu_mutex_unlock_impl: Operation not permitted", seen on 7.2; the lock
+    is gone since 9.0). A node over it, `holder`, keeps it until it can be let go.
     """
 
     effect = "change"
@@ -170,6 +174,8 @@ class TeachName(OnDisk):
     image: str
     stale: str
     backing_node: str
+    held: str
+    holder: str
 
     def title(self) -> str:
         return f"{self.vdev}: let QEMU open {self.image} by its name of today"
@@ -182,7 +188,12 @@ class TeachName(OnDisk):
         yield Qmp(self.monitor, "blockdev-add", {**file, "auto-read-only": True, "locking": "off"})
         options = {"driver": "qcow2", "node-name": self.node, "read-only": True, "discard": "unmap"}
         options |= {"backing": self.backing_node, "file": self.file_node}
+        holder = {"driver": "raw", "node-name": self.holder, "read-only": True, "file": self.held}
+        if self.held:
+            yield Qmp(self.monitor, "blockdev-add", holder)
         yield Qmp(self.monitor, "blockdev-reopen", {"options": [options]})
+        if self.held:
+            yield Qmp(self.monitor, "blockdev-del", {"node-name": self.holder})
 
     def after(self) -> Iterator[Command]:
         known, stale = (literal(f'"file":"{name}"') for name in (self.image, self.stale))

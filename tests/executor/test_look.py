@@ -442,7 +442,7 @@ def test_a_real_qemu_is_asked_for_the_chain_as_its_own_graph_has_it(short: Path)
     assert silent == {}
     (drive,) = qmp.drives(answers[7])
     assert (drive.vdev, drive.capacity) == ("xvda", 2**20)
-    assert [file for _, file in drive.nodes] == [f"{short}/top.qcow2", f"{short}/base.qcow2"]
+    assert [file for _, file, _ in drive.nodes] == [f"{short}/top.qcow2", f"{short}/base.qcow2"]
     assert qmp.GRAPH in answers[7]
     assert qmp.version(answers[7])
 

@@ -146,7 +146,10 @@ def test_a_disk_that_xen_s_block_backend_serves_has_no_nodes_though_qemu_has_its
 def test_an_hvm_guest_uses_the_emulated_drive_until_its_own_driver_is_connected(
     vdev: str, connected: bool, device: str
 ) -> None:
-    drives = (Drive("ide0-hd0", "", (("#block1", "/a"),), 1), Drive("", vdev, ((f"{vdev}-qcow2", "/a"),), 1))
+    drives = (
+        Drive("ide0-hd0", "", (("#block1", "/a", "#block0"),), 1),
+        Drive("", vdev, ((f"{vdev}-qcow2", "/a", "#block0"),), 1),
+    )
     backend = Backend(vdev, "qdisk", 0, "qcow2:/a", True, False, 1, connected)
     found = domains._drive(drives, backend, {vdev, "xvdb"})
     assert found and found.device == device
@@ -155,7 +158,10 @@ def test_an_hvm_guest_uses_the_emulated_drive_until_its_own_driver_is_connected(
 
 
 def test_beside_an_hda_an_xvda_is_not_emulated() -> None:
-    drives = (Drive("ide0-hd0", "", (("#block1", "/a"),), 1), Drive("", "xvda", (("xvda-qcow2", "/b"),), 1))
+    drives = (
+        Drive("ide0-hd0", "", (("#block1", "/a", "#block0"),), 1),
+        Drive("", "xvda", (("xvda-qcow2", "/b", "#block2"),), 1),
+    )
     backend = Backend("xvda", "qdisk", 0, "qcow2:/b", True, False, 1, False)
     assert domains._drive(drives, backend, {"hda", "xvda"}) == drives[1]
 

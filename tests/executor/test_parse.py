@@ -201,11 +201,11 @@ def test_without_the_graph_two_nodes_of_one_name_are_not_guessed_at() -> None:
     with pytest.raises(Refused, match="several nodes are called '/p'"):
         list(qmp.drives(answers))
     graph = {
-        "nodes": [{"id": 1, "name": "top"}, {"id": 2, "name": "b"}],
-        "edges": [{"name": "backing", "parent": 1, "child": 2}],
+        "nodes": [{"id": 1, "name": "top"}, {"id": 2, "name": "b"}, {"id": 3, "name": "#block3"}],
+        "edges": [{"name": "backing", "parent": 1, "child": 2}, {"name": "file", "parent": 1, "child": 3}],
     }
     (drive,) = qmp.drives({**answers, qmp.GRAPH: json.dumps(graph)})
-    assert drive.nodes == (("top", "/p~new"), ("b", "/p"))
+    assert drive.nodes == (("top", "/p~new", "#block3"), ("b", "/p", ""))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ def observe(host: Host) -> f.Facts:
     by_inode = {inode.number: path for path, inode in reversed(files.names.items())}
 
     def node(each: object) -> f.Node:
-        return f.Node(each.name, each.file, by_inode.get(each.inode.number, "gone"))  # type: ignore[attr-defined]
+        where = by_inode.get(each.inode.number, "gone")  # type: ignore[attr-defined]
+        return f.Node(each.name, each.file, where, each.file_node)  # type: ignore[attr-defined]
 
     disks = []
     for vdev, kind in host.kinds.items():

@@ -21,6 +21,10 @@ class Node:
     file: str
     backing: Node | None = None
     writable: bool = True
+    file_node: str = ""
+
+    def __post_init__(self) -> None:
+        self.file_node = self.file_node or f"file of {self.name}"
 
     def read(self) -> list[int]:
         blocks, node = list(self.inode.blocks), self.backing
@@ -39,6 +43,7 @@ class Qemu:
         self.files = files
         self.nodes: dict[str, Node] = {}
         self.plain: dict[str, str] = {}
+        self.held: dict[str, str] = {}  # node that is over a file node -> that one
         self.jobs: dict[str, dict[str, Any]] = {}
         self.count = 0
         self.roots = {vdev: self._open(path, f"{vdev}-{files.names[path].kind}").name for vdev, path in disks.items()}
@@ -88,10 +93,12 @@ class Qemu:
         return ""
 
     def _blockdev_add(self, driver: str, node_name: str, file: Any = None, filename: str = "", **_: Any) -> Any:
-        if node_name in self.nodes or node_name in self.plain:
+        if {node_name} & (self.nodes.keys() | self.plain.keys() | self.held.keys()):
             raise Trouble("Duplicate nodes")
         if driver == "file":
             self.plain[node_name] = filename
+        elif isinstance(file, str):
+            self.held[node_name] = file
         else:
             self.nodes[node_name] = Node(node_name, self.files.names[file["filename"]], file["filename"])
         return {}
@@ -99,11 +106,15 @@ class Qemu:
     def _blockdev_reopen(self, options: list[dict[str, Any]]) -> Any:
         node = self.nodes[options[0]["node-name"]]
         assert node.backing and node.backing.name == options[0]["backing"]
-        node.file = self.plain[options[0]["file"]]
+        assert node.file_node in self.held.values(), "QEMU 7.2 ends when a file goes away in the middle of this"
+        node.file_node = options[0]["file"]
+        node.file = self.plain[node.file_node]
         node.inode, node.writable = self.files.names[node.file], False
         return {}
 
     def _blockdev_del(self, node_name: str) -> Any:
+        if self.held.pop(node_name, ""):
+            return {}
         if node_name not in self.nodes:
             raise Trouble(f"Failed to find node with node-name='{node_name}'")
         if any(self.nodes[node_name] in self.root(vdev).chain() for vdev in self.roots):

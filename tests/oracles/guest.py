@@ -92,8 +92,15 @@ def right(said: str) -> bool:
     return RIGHT in said and "failed" not in said
 
 
-def open_as_xen_does(qemu: Machine, path: Path) -> None:
-    """Open the disk with the options of QEMU's hw/block/xen-block.c."""
+def open_as_xen_does(qemu: Machine, path: Path, *, iothread: bool = False) -> None:
+    """Open the disk with the options of QEMU's hw/block/xen-block.c. iothread: and use it from one, as that does; a
+    device would not before its guest's driver is up, an export does."""
     file = {"driver": "file", "filename": str(path), "locking": "off", "aio": "threads"}
     qemu("blockdev-add", {"driver": "qcow2", "node-name": "n0", "discard": "unmap", "file": file})
+    if iothread:
+        qemu("object-add", {"qom-type": "iothread", "id": "io0"})
+        qemu("nbd-server-start", {"addr": {"type": "unix", "data": {"path": f"{path.parent.parent}/nbd.sock"}}})
+        export = {"type": "nbd", "id": "disk", "node-name": "n0", "writable": True, "iothread": "io0"}
+        qemu("block-export-add", {**export, "fixed-iothread": True})
+        return
     qemu("device_add", {"driver": "virtio-blk-pci", "id": "disk", "drive": "n0", "share-rw": True})

@@ -66,7 +66,7 @@ def test_an_undone_snapshot_has_given_all_back_to_the_image(guest: Guest) -> Non
 def test_a_frozen_image_holds_what_was_streamed_into_it_once_the_job_is_over(guest: Guest) -> None:
     guest.snapshot("s2")
     frozen = guest.frozen("s2")
-    perform(TeachName("xvda", "", "n1", "f1", str(frozen), f"{guest.path}.s1~new", "n0"), guest.qemu)
+    perform(TeachName("xvda", "", "n1", "f1", str(frozen), f"{guest.path}.s1~new", "n0", "", ""), guest.qemu)
     guest.qemu("block-stream", STREAM)
     assert guest.qemu.job("j") == ""
     guest.qemu.end()

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from planner.commands import Qmp
 from planner.operations.overlay import (
     AddOverlay,
     CreateOverlay,
@@ -27,7 +29,7 @@ from planner.operations.overlay import (
 from planner.operations.transaction import Transaction
 from tests.oracles.guest import SIZE, Guest, open_as_xen_does, pattern, qemu_img
 from tests.oracles.machine import Refusal, machine
-from tests.oracles.perform import perform, undo
+from tests.oracles.perform import perform, run, undo
 
 
 @pytest.fixture
@@ -45,6 +47,19 @@ def guest(tmp_path: Path, image: Path) -> Iterator[Guest]:
         there = Guest(image)
         there.qemu = qemu
         there.write(0)
+        yield there
+
+
+@pytest.fixture
+def guest_in_iothread(tmp_path: Path, image: Path) -> Iterator[Guest]:
+    with machine(tmp_path) as qemu:
+        open_as_xen_does(qemu, image / "disk.qcow2", iothread=True)
+        there = Guest(image)
+        there.qemu = qemu
+        there.write(0)
+        for number in (1, 2):
+            there.snapshot(f"s{number}", heedless=True)  # no device has it: query-block knows of none
+            there.write(number)
         yield there
 
 
@@ -67,6 +82,13 @@ def base_node(guest: Guest) -> str:
     nodes: list[dict[str, Any]] = guest.qemu("query-named-block-nodes")
     name = str(guest.folder / "base.qcow2")
     return next(str(node["node-name"]) for node in nodes if node["file"] == name and node["drv"] == "qcow2")
+
+
+def file_node(guest: Guest, image: str) -> str:
+    graph = guest.qemu("x-debug-query-block-graph")
+    names = {node["id"]: str(node["name"]) for node in graph["nodes"]}
+    (edge,) = (each for each in graph["edges"] if each["name"] == "file" and names[each["parent"]] == image)
+    return names[edge["child"]]
 
 
 def test_a_snapshot_with_the_path_kept_leaves_every_file_with_its_own_content(guest: Guest) -> None:
@@ -103,7 +125,7 @@ def test_qemu_can_be_taught_the_true_name_and_then_writes_to_the_right_file(gues
     guest.snapshot("s1")
     guest.write(1)
     frozen, base = str(guest.frozen("s1")), str(guest.folder / "base.qcow2")
-    perform(TeachName("xvda", "", "n0", "f0", frozen, str(guest.path), base_node(guest)), guest.qemu)
+    perform(TeachName("xvda", "", "n0", "f0", frozen, str(guest.path), base_node(guest), "", ""), guest.qemu)
     assert guest.reads(0, 1, 9)
     perform(StreamDown("xvda", "", "n0", frozen, base, "", "", "j"), guest.qemu)
     assert guest.reads(0, 1, 9)
@@ -118,12 +140,35 @@ def test_an_overlay_that_was_frozen_in_turn_can_be_taught_its_name_too(guest: Gu
         guest.snapshot(f"s{number}")
         guest.write(number)
     frozen = str(guest.frozen("s2"))
-    perform(TeachName("xvda", "", "n1", "f1", frozen, f"{guest.path}.s1~new", "n0"), guest.qemu)
+    perform(TeachName("xvda", "", "n1", "f1", frozen, f"{guest.path}.s1~new", "n0", "", ""), guest.qemu)
     perform(StreamDown("xvda", "", "n1", frozen, str(guest.frozen("s1")), "", "", "j"), guest.qemu)
     guest.frozen("s1").unlink()
     assert guest.reads(0, 1, 2)
     assert guest.on_disk(guest.path, 0, 1, 2)
     assert guest.on_disk(guest.frozen("s2"), 0, 1)
+
+
+def test_in_an_iothread_the_file_that_it_had_is_held_until_it_can_be_let_go(guest_in_iothread: Guest) -> None:
+    guest, frozen = guest_in_iothread, str(guest_in_iothread.frozen("s2"))
+    held = file_node(guest, "n1")
+    perform(TeachName("xvda", "", "n1", "f1", frozen, f"{guest.path}.s1~new", "n0", held, "h1"), guest.qemu)
+    assert {node["node-name"] for node in guest.qemu("query-named-block-nodes")}.isdisjoint({held, "h1"})
+    perform(StreamDown("xvda", "", "n1", frozen, str(guest.frozen("s1")), "", "", "j"), guest.qemu)
+    guest.frozen("s1").unlink()
+    assert guest.reads(0, 1, 2)
+    guest.write(3)
+    assert guest.on_disk(guest.path, 0, 1, 2, 3)
+    assert guest.on_disk(guest.frozen("s2"), 0, 1)
+
+
+def test_in_an_iothread_qemu_ends_if_that_file_goes_away_in_the_middle(guest_in_iothread: Guest) -> None:
+    guest = guest_in_iothread
+    if guest.qemu("query-version")["qemu"]["major"] >= 9:
+        pytest.skip("since QEMU 9.0 iothreads need no locks")
+    with pytest.raises((AssertionError, OSError), match=r"Operation not permitted|reset by peer"):
+        perform(
+            TeachName("xvda", "", "n1", "f1", str(guest.frozen("s2")), f"{guest.path}.s1~new", "n0", "", ""), guest.qemu
+        )
 
 
 @pytest.mark.parametrize("deep", [2, 3])
@@ -199,6 +244,19 @@ def test_undoing_everything_brings_back_the_one_image_with_all_that_was_written_
     assert guest.reads(0, 1)
     assert guest.on_disk(guest.path, 0, 1)
     assert guest.qemu.open_files(guest.folder) == {"disk.qcow2": {"rw"}}
+
+
+def test_in_an_iothread_undoing_brings_the_image_back_too(guest_in_iothread: Guest) -> None:
+    guest = guest_in_iothread
+    *steps, transaction, take_path = guest.done[-1]
+    undo(take_path, guest.qemu)
+    # Whether there is anything to undo it asks query-block, which knows of no disk here.
+    run((replace(each, when=()) if isinstance(each, Qmp) else each for each in transaction.undo()), guest.qemu)
+    for step in reversed(steps):
+        undo(step, guest.qemu)
+    guest.nodes = ["n0", "n1"]
+    assert guest.reads(0, 1, 2)
+    assert guest.on_disk(guest.path, 0, 1, 2)
 
 
 def test_a_stream_that_an_image_lock_refuses_has_already_opened_the_other_file(tmp_path: Path, image: Path) -> None:

@@ -28,7 +28,7 @@ UUID = "bbe9b839-51d1-4ac0-8ea2-25778e7005b1"
 
 
 def qcow2(vdev: str = "xvda", path: str = "/srv/vm/web01.qcow2", **other: Any) -> Disk:
-    nodes = (Node(f"{vdev}-qcow2", path, path),)
+    nodes = (Node(f"{vdev}-qcow2", path, path, "#block0"),)
     return replace(Disk(vdev, "qdisk", "qcow2", path, path, 10 * GIB, nodes=nodes), **other)
 
 
@@ -119,7 +119,7 @@ def taken(spec: Spec, there: Facts) -> Facts:
                 images[held.holder] = frozen
                 images[image.path] = replace(image, backing=held.holder, inode=f"9:{len(images)}", snapshots=())
                 old = [replace(node, path=held.holder) if node is disk.nodes[0] else node for node in disk.nodes]
-                new = Node(f"ds-{spec.snapshot}-{held.vdev}", f"{disk.path}.{spec.snapshot}~new", disk.path)
+                new = Node(f"ds-{spec.snapshot}-{held.vdev}", f"{disk.path}.{spec.snapshot}~new", disk.path, "#block1")
                 disks[held.vdev] = replace(disk, nodes=(new, *old) if old else ())
             case "reflink" | "copy" if image:
                 images[held.holder] = replace(image, path=held.holder, inode=f"9:{len(images)}")

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from planner.commands import Rename, Run
+from planner.commands import Qmp, Rename, Run
 from planner.compile import compile_plan, offline_facts
 from planner.facts import Disk, Domain, Facts, Image, Node
 from planner.plan import Verb
@@ -320,6 +320,30 @@ def test_qemus_stale_name_of_a_frozen_image_is_mended_before_anything_is_written
     assert titles[taught + 1].startswith("xvda: copy the data of /srv/vm/web01.qcow2.before-upgrade into")
     for other in (compile_plan("delete", one, off(there)), compile_plan("delete", two, there)):
         assert not any("name of today" in step.title for step in other.steps)
+
+
+def test_before_qemu_9_the_file_that_it_had_until_then_is_held_meanwhile() -> None:
+    one, two = disk("xvda", "external"), replace(disk("xvda", "external"), snapshot="two")
+    there = taken(two, taken(one, facts(domain(qcow2()))))
+
+    def sent(version: str, there: Facts = there) -> list[str]:
+        who = there.domains[0]
+        assert who.qemu
+        there = replace(there, domains=(replace(who, qemu=replace(who.qemu, version=version)),))
+        (step,) = (each for each in compile_plan("delete", one, there).steps if "by its name of today" in each.title)
+        return [command.execute for command in step.do if isinstance(command, Qmp)]
+
+    for version in ("7.2.22", "8.2.0"):
+        assert sent(version) == ["blockdev-add", "blockdev-add", "blockdev-reopen", "blockdev-del"]
+    for version in ("9.0.0", "10.0.2"):
+        assert sent(version) == ["blockdev-add", "blockdev-reopen"]
+    who = there.domains[0]
+    disks = tuple(replace(each, nodes=tuple(replace(n, file_node="") for n in each.nodes)) for each in who.disks)
+    unknown = replace(there, domains=(replace(who, disks=disks),))
+    assert sent("10.0.2", unknown) == sent("10.0.2")
+    with pytest.raises(Refused) as caught:
+        sent("7.2.22", unknown)
+    assert "by which node QEMU 7.2.22 has it open" in caught.value.diagnostics[0].detail
 
 
 def test_a_qemu_that_cannot_be_told_the_true_name_is_not_written_through() -> None:
