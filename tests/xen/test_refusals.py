@@ -154,7 +154,6 @@ def test_a_domain_with_a_vnuma_configuration(story: Story) -> None:
     story.domain.whole()
 
 
-@pytest.mark.smoke
 def test_an_hvm_guest_that_is_still_starting(dom0: Dom0) -> None:
     """It is held before its first instruction, and has not said yet whether it will use its PV drivers."""
     story = Story(dom0, "web02", "hvm", {"xvda": ("qcow2", "external")}, "apply")
