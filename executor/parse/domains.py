@@ -174,4 +174,5 @@ def _nodes(drive: qmp.Drive, path: str, images: Mapping[str, Image]) -> Iterator
         path = images[path].backing
     known = [file for _, file, _ in drive.nodes]
     today = on_disk if len(on_disk) == len(known) else known
-    yield from (Node(*node[:2], where, node[2]) for node, where in zip(drive.nodes, today, strict=True))
+    for (name, file, file_node), where in zip(drive.nodes, today, strict=True):
+        yield Node(name, file, where, file_node)

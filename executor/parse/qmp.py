@@ -42,8 +42,8 @@ def drives(answers: Mapping[str, str]) -> Iterator[Drive]:
     x-debug-query-block-graph the chains are QEMU's own edges, without it they are followed by file names.
     """
     named = {member(NODES, node, "node-name"): node for node in _answer(answers, NODES)}
-    below = _edges(answers, "backing") if GRAPH in answers else _by_name(named)
-    files = _edges(answers, "file") if GRAPH in answers else {}
+    edges = _edges(answers) if GRAPH in answers else {"backing": _by_name(named)}
+    below, files = edges.get("backing", {}), edges.get("file", {})
     vdevs = _answer(answers, VDEVS) if VDEVS in answers else {}
     for drive in _answer(answers, BLOCK):
         inserted = drive.get("inserted")
@@ -79,12 +79,16 @@ def _follow(root: str, below: Mapping[str, str]) -> Iterator[str]:
         name = below.get(name)
 
 
-def _edges(answers: Mapping[str, str], kind: str) -> dict[str, str]:
-    """Return node -> its child of a kind as QEMU's graph has it: its backing node, or the file it lies in."""
+def _edges(answers: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return kind of child -> node -> its child of that kind as QEMU's graph has it: "backing" is its backing node,
+    "file" that of the file it lies in."""
     graph = _answer(answers, GRAPH)
     names = {node["id"]: node["name"] for node in member(GRAPH, graph, "nodes")}
     edges: Sequence[Mapping[str, Any]] = member(GRAPH, graph, "edges")
-    return {names[edge["parent"]]: names[edge["child"]] for edge in edges if edge["name"] == kind}
+    found: dict[str, dict[str, str]] = {}
+    for edge in edges:
+        found.setdefault(edge["name"], {})[names[edge["parent"]]] = names[edge["child"]]
+    return found
 
 
 def _by_name(named: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

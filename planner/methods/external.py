@@ -178,8 +178,9 @@ def _copy_down(target: Target, image: Image, child: Image) -> None:
                 f"delete the snapshot of {child.path} first, or shut {domain.name} down and delete then",
             )
             return
-        held = nodes[at].file_node if domain.qemu.release < _UNLOCKED else ""
-        if not held and domain.qemu.release < _UNLOCKED:
+        locks = domain.qemu.release < _UNLOCKED
+        held = nodes[at].file_node if locks else ""
+        if locks and not held:
             target.refuse(
                 "QEMU knows this image by another file's name",
                 f"{child.path} was opened as {nodes[at].file}, which is another image today, and these facts do not say"

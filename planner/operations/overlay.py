@@ -188,8 +188,8 @@ class TeachName(OnDisk):
         yield Qmp(self.monitor, "blockdev-add", {**file, "auto-read-only": True, "locking": "off"})
         options = {"driver": "qcow2", "node-name": self.node, "read-only": True, "discard": "unmap"}
         options |= {"backing": self.backing_node, "file": self.file_node}
-        holder = {"driver": "raw", "node-name": self.holder, "read-only": True, "file": self.held}
         if self.held:
+            holder = {"driver": "raw", "node-name": self.holder, "read-only": True, "file": self.held}
             yield Qmp(self.monitor, "blockdev-add", holder)
         yield Qmp(self.monitor, "blockdev-reopen", {"options": [options]})
         if self.held:
