@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,16 +51,26 @@ def guest(tmp_path: Path, image: Path) -> Iterator[Guest]:
         yield there
 
 
-@pytest.fixture
-def guest_in_iothread(tmp_path: Path, image: Path) -> Iterator[Guest]:
-    with machine(tmp_path) as qemu:
-        open_as_xen_does(qemu, image / "disk.qcow2", iothread=True)
-        there = Guest(image)
+@contextmanager
+def in_iothread(folder: Path) -> Iterator[Guest]:
+    """A disk with two snapshots, in a QEMU that has its socket and what it says in the folder too."""
+    images = folder / "images"
+    images.mkdir(parents=True)
+    qemu_img("create", "-q", "-f", "qcow2", images / "disk.qcow2", str(SIZE))
+    with machine(folder) as qemu:
+        open_as_xen_does(qemu, images / "disk.qcow2", iothread=True)
+        there = Guest(images)
         there.qemu = qemu
         there.write(0)
         for number in (1, 2):
             there.snapshot(f"s{number}", heedless=True)  # no device has it: query-block knows of none
             there.write(number)
+        yield there
+
+
+@pytest.fixture
+def guest_in_iothread(tmp_path: Path) -> Iterator[Guest]:
+    with in_iothread(tmp_path) as there:
         yield there
 
 
@@ -161,14 +172,18 @@ def test_in_an_iothread_the_file_that_it_had_is_held_until_it_can_be_let_go(gues
     assert guest.on_disk(guest.frozen("s2"), 0, 1)
 
 
-def test_in_an_iothread_qemu_ends_if_that_file_goes_away_in_the_middle(guest_in_iothread: Guest) -> None:
-    guest = guest_in_iothread
-    if guest.qemu("query-version")["qemu"]["major"] >= 9:
-        pytest.skip("since QEMU 9.0 iothreads need no locks")
-    with pytest.raises((AssertionError, OSError), match=r"Operation not permitted|reset by peer"):
-        perform(
-            TeachName("xvda", "", "n1", "f1", str(guest.frozen("s2")), f"{guest.path}.s1~new", "n0", "", ""), guest.qemu
-        )
+def test_in_an_iothread_qemu_ends_if_that_file_goes_away_in_the_middle(tmp_path: Path) -> None:
+    """Not each time: three times in four, as the thread happens to be."""
+
+    def ends(folder: Path) -> bool:
+        with suppress(AssertionError, OSError), in_iothread(folder) as guest:
+            if guest.qemu("query-version")["qemu"]["major"] >= 9:
+                pytest.skip("since QEMU 9.0 iothreads need no locks")
+            frozen = str(guest.frozen("s2"))
+            perform(TeachName("xvda", "", "n1", "f1", frozen, f"{guest.path}.s1~new", "n0", "", ""), guest.qemu)
+        return "Operation not permitted" in (folder / "qemu.out").read_text()
+
+    assert any(ends(tmp_path / str(number)) for number in range(30))
 
 
 @pytest.mark.parametrize("deep", [2, 3])
